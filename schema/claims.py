@@ -1,0 +1,41 @@
+"""`POST /claims`: an agent takes tasks."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class ClaimRequest(Struct, frozen=True):
+    """A session has one such request under way; a newer one ends the older one empty."""
+
+    session: str
+    slots: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """The most tasks to be given."""
+    wait: Annotated[float, Meta(ge=0, le=60)] = 0
+    """Seconds to be parked while there is nothing."""
+
+
+class ClaimedTask(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an agent needs to run one attempt. Fields may join: agents ignore unknown ones."""
+
+    id: int
+    attempt: int
+    lease: str
+    command: str
+    env: dict[str, str] | None = None
+    cwd: str | None = None
+    timeout: float | None = None
+    exclusive: bool = False
+
+
+class ClaimReply(Struct, frozen=True):
+    """At most as many tasks as there were slots; none when the wait is over."""
+
+    tasks: tuple[ClaimedTask, ...]
+
+
+class PulledTask(Struct, frozen=True):
+    """Answer of the compatible `POST /tasks/pull`."""
+
+    id: int
+    command: str

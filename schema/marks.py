@@ -1,0 +1,73 @@
+"""Marks: when each piece of a chunk was read, so that two streams can be merged line by line.
+
+A mark is (offset in the chunk, time): from that byte on, up to the next mark, the bytes were read
+at that time. Times are microseconds since 1970 on one clock that strictly increases over both
+streams of an attempt. On the wire each mark is two unsigned LEB128 numbers, the differences to
+the mark before it: some four bytes a mark. The first mark stands at offset 0.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+Mark = tuple[int, int]
+"""(byte offset in the chunk, microseconds since 1970)"""
+
+_LOW = 0x7F  # seven bits of the number
+_MORE = 0x80  # another byte follows
+_VARINT_BITS = 63
+
+
+class BadMarksError(ValueError):
+    """The bytes are no marks of a chunk of that size."""
+
+
+def encode(marks: Iterable[Mark]) -> bytes:
+    """Write marks in their order."""
+    out = bytearray()
+    last_offset = last_time = 0
+    for offset, time_us in marks:
+        for number in (offset - last_offset, time_us - last_time):
+            rest = number
+            while rest > _LOW:
+                out.append(rest & _LOW | _MORE)
+                rest >>= 7
+            out.append(rest)
+        last_offset, last_time = offset, time_us
+    return bytes(out)
+
+
+def decode(data: bytes) -> list[Mark]:
+    """Read what `encode` wrote; BadMarksError where a number is cut or has over 63 bits."""
+    numbers: list[int] = []
+    number = shift = 0
+    for byte in data:
+        number |= (byte & _LOW) << shift
+        if byte & _MORE:
+            shift += 7
+            if shift >= _VARINT_BITS:
+                raise BadMarksError("marks: a number has more than 63 bits")
+        else:
+            numbers.append(number)
+            number = shift = 0
+    if shift or len(numbers) % 2:
+        raise BadMarksError("marks: the last mark is cut")
+    marks: list[Mark] = []
+    offset = time_us = 0
+    for index in range(0, len(numbers), 2):
+        offset += numbers[index]
+        time_us += numbers[index + 1]
+        marks.append((offset, time_us))
+    return marks
+
+
+def check(marks: Sequence[Mark], size: int) -> None:
+    """BadMarksError unless the marks start at 0, stay inside `size` bytes, and increase."""
+    if not marks:
+        return
+    if marks[0][0] != 0:
+        raise BadMarksError("marks: the first one must stand at offset 0")
+    for (offset, time_us), (next_offset, next_time) in pairwise(marks):
+        if next_offset <= offset or next_time <= time_us:
+            raise BadMarksError("marks: offsets and times must increase")
+    if size and marks[-1][0] >= size:
+        raise BadMarksError("marks: the last one stands behind the chunk's end")

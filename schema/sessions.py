@@ -1,0 +1,78 @@
+"""Agents: their sessions, and the beat that keeps a session alive."""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from schema.claims import ClaimedTask
+from schema.tasks import Label, Name
+
+Held = tuple[int, int]
+"""(task id, attempt)"""
+
+
+class SessionOpen(Struct, frozen=True, kw_only=True):
+    """`POST /sessions`: an agent starts one life."""
+
+    agent: Name
+    """For people; not an identity."""
+    labels: Annotated[tuple[Label, ...], Meta(max_length=256)] = ()
+    slots: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    version: Annotated[str, Meta(max_length=100, pattern=r"^[^\x00]*$")] = ""
+    replaces: Annotated[str, Meta(max_length=100)] | None = None
+    """Session of a predecessor that is known to be dead: its tasks need not wait for the lease."""
+
+
+class SessionOpened(Struct, frozen=True):
+    """The session id is a secret: whoever has it can report in the agent's name."""
+
+    session: str
+    lease_s: float
+    """The session lives this long after the sending of the request, unless it is renewed."""
+
+
+class Beat(Struct, frozen=True, kw_only=True):
+    """`POST /beats`: a long-poll that renews the session and brings wishes."""
+
+    session: str
+    held: Annotated[tuple[Held, ...], Meta(max_length=20_000)] | None = None
+    """All that the agent was given and whose result is not acknowledged; null to compare later."""
+    cancelling: Annotated[tuple[Held, ...], Meta(max_length=20_000)] = ()
+    """Cancellations that the agent knows of: they do not end the long-poll again."""
+    draining: bool = False
+    """The agent knows that it shall drain."""
+    wait: Annotated[float, Meta(ge=0, le=60)] = 0
+    """Seconds to be parked when there is nothing to tell; at most a third of the lease is used."""
+    closing: bool = False
+    """The agent holds nothing and goes away: the session ends at once."""
+
+
+class BeatReply(Struct, frozen=True, kw_only=True):
+    """What the agent shall do."""
+
+    lease_s: float
+    """The session lives this long after the sending of the request: only a committed renewal
+    counts."""
+    cancel: tuple[Held, ...] = ()
+    """Cancelled by a person, or no longer owned by this session: end it either way."""
+    redeliver: tuple[ClaimedTask, ...] = ()
+    """Owned by this session and not in `held`: the reply to its claim was lost."""
+    drain: bool = False
+    flush_ms: int = 5000
+    """How long output may wait in the agent."""
+
+
+class Agent(Struct, frozen=True, kw_only=True):
+    """A session as people see it. Its id stays with the agent."""
+
+    agent: str
+    labels: tuple[str, ...]
+    slots: int
+    running: int
+    version: str
+    alive: bool
+    drain: bool
+    opened_at: datetime
+    seen_at: datetime
+    ended_at: datetime | None = None

@@ -1,0 +1,155 @@
+"""Tasks as people hand them over and see them: submissions, tasks, attempts, groups."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+Status = Literal["pending", "scheduled", "in_progress", "succeeded", "failed", "cancelled"]
+"""`pending` may be claimed now, `scheduled` not before its time; the last three are final."""
+
+FINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
+
+Reason = Literal["exit", "signal", "timeout", "cancelled", "agent_lost", "spawn_error", "returned"]
+"""Why an attempt ended. `agent_lost` and `spawn_error` blame the machine, not the task;
+`returned` means that it never started."""
+
+INFRASTRUCTURE: frozenset[Reason] = frozenset({"agent_lost", "spawn_error"})
+
+Stream = Literal["stdout", "stderr"]
+
+Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\s,\x00]+$")]
+"""What an agent offers and a task needs, for example `os=android-15`. Compared as a whole."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+MAX_TASKS_PER_SUBMISSION = 10_000
+
+
+class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One shell task. Unknown fields are refused: a typo must not pass."""
+
+    command: Annotated[str, Meta(min_length=1, max_length=131_072, pattern=r"^[^\x00]*$")]
+    """Run by `bash -c` on the agent (`sh -c` where there is no bash)."""
+    name: Name | None = None
+    group: Name | None = None
+    env: dict[
+        Annotated[str, Meta(min_length=1, max_length=1000, pattern=r"^[^=\x00]+$")],
+        Annotated[str, Meta(max_length=131_072, pattern=r"^[^\x00]*$")],
+    ] = field(default_factory=dict)
+    """Added to the environment that the agent gives its tasks."""
+    cwd: Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")] | None = None
+    needs: Annotated[tuple[Label, ...], Meta(max_length=64)] = ()
+    """Labels that an agent must have, all of them, to be given the task."""
+    priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    """9 is claimed first."""
+    timeout: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
+    """Seconds of one attempt; then the process tree is ended."""
+    max_attempts: Annotated[int, Meta(ge=1, le=100)] = 1
+    """How often the command may fail. An attempt that its machine lost does not count."""
+    run_after: datetime | None = None
+    """Not before this time. With an offset from UTC, or it is refused."""
+    exclusive: bool = False
+    """Two attempts of it never overlap, even if that kills one whose agent is cut off."""
+    key: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")] | None = None
+    """Submitting the same key again gives the same task; with another body it is a 409."""
+
+
+class Submitted(Struct, frozen=True):
+    """Answer to a submission, in its order."""
+
+    id: int
+    status: Status
+    created: bool
+    """False where `key` named a task that was there already."""
+
+
+LogState = Literal["complete", "open", "missing", "undeclared", "expired"]
+"""What a log says of itself. `open`: may still grow; `missing`: see `missing`;
+`undeclared`: its agent never got to say how much there was; `expired`: retention took it."""
+
+
+class StreamLog(Struct, frozen=True, kw_only=True):
+    """How much of one stream of one attempt is stored."""
+
+    state: LogState
+    bytes: int
+    lines: int
+    missing: tuple[tuple[int, int], ...] = ()
+    """Byte ranges, first and one past the last, that were written but never arrived."""
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One run of a task."""
+
+    attempt: int
+    agent: str | None
+    reason: Reason | None
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str | None = None
+    started_at: datetime
+    finished_at: datetime | None = None
+    run_s: float | None = None
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """A task as people see it."""
+
+    id: int
+    status: Status
+    command: str
+    priority: int
+    max_attempts: int
+    attempt: int
+    """Number of the newest attempt; 0 before the first claim."""
+    submitted_at: datetime
+    name: str | None = None
+    group: str | None = None
+    env: dict[str, str] | None = None
+    cwd: str | None = None
+    needs: tuple[str, ...] = ()
+    timeout: float | None = None
+    run_after: datetime | None = None
+    exclusive: bool = False
+    key: str | None = None
+    cancel_requested: bool = False
+    agent: str | None = None
+    reason: Reason | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    run_s: float | None = None
+    """Seconds between the start and the end of the process, by the agent's clock."""
+    logs: dict[Stream, StreamLog] | UnsetType = UNSET
+    """Of the newest attempt; only when one task is asked for."""
+    attempts: tuple[Attempt, ...] | UnsetType = UNSET
+    """Earlier attempts, oldest first; only when one task is asked for."""
+
+
+class TaskPage(Struct, frozen=True):
+    """Newest first."""
+
+    tasks: tuple[Task, ...]
+    next: str | None
+    """Hand it back as `cursor` for the page after this one."""
+
+
+class Retry(Struct, frozen=True, forbid_unknown_fields=True):
+    """Run a finished task once more."""
+
+    after_attempt: int | None = None
+    """The attempt that the retry follows: sent again after a lost reply, it changes nothing."""
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """Tasks that were submitted together as one test run."""
+
+    name: str
+    counts: dict[Status, int]
+    total: int
+    submitted_at: datetime
+    finished_at: datetime | None
+    """When the last task ended; null while any has not."""
