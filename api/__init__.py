@@ -1,0 +1,1 @@
+"""The Agent API: a multi-process HTTP server over PostgreSQL."""

@@ -118,7 +118,7 @@ CREATE TABLE log_chunks (
     crc         bigint NOT NULL,
     day         date NOT NULL,
     attempt     integer NOT NULL,
-    bytes       integer NOT NULL,  -- inflated
+    size        integer NOT NULL,  -- bytes, inflated
     lines       integer NOT NULL,  -- newline bytes
     stream      smallint NOT NULL CHECK (stream IN (1, 2)),  -- stdout, stderr
     marks       bytea NOT NULL,

@@ -1,0 +1,123 @@
+"""The book of attempts that this agent was given: seen, queued, running, reported.
+
+Pure but for the two events that loops wait on.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Literal
+
+from agent.outbox import Delivery
+from schema.claims import ClaimedTask
+from schema.sessions import Held
+
+SEEN_LIMIT = 65_536
+"""Attempts remembered. A delivery that comes again does so within a beat or two."""
+
+_EARLY_LIMIT = 256
+
+State = Literal["queued", "running", "reporting"]
+
+
+class Attempt:
+    """One run of one task, from its arrival until its result is acknowledged."""
+
+    __slots__ = ("cancelled", "delivery", "key", "received_s", "session", "state", "task")
+
+    def __init__(self, task: ClaimedTask, session: str, received_s: float) -> None:
+        self.task = task
+        self.key: Held = (task.id, task.attempt)
+        self.session = session
+        self.received_s = received_s
+        self.state: State = "queued"
+        self.cancelled = False
+        self.delivery = Delivery(self.key, task.lease)
+
+
+class Attempts:
+    """What was received, in its order, each (id, attempt) once."""
+
+    def __init__(self, seen_limit: int = SEEN_LIMIT) -> None:
+        self.held: dict[Held, Attempt] = {}
+        self.queued: dict[Held, Attempt] = {}  # dicts keep their order: this is the queue
+        self.running: dict[Held, Attempt] = {}
+        self.arrived = asyncio.Event()
+        """Something is queued."""
+        self.changed = asyncio.Event()
+        """A slot or a place in the queue became free, or a result was acknowledged."""
+        self._seen: OrderedDict[Held, None] = OrderedDict()
+        self._cancelled_early: OrderedDict[Held, None] = OrderedDict()
+        self._seen_limit = seen_limit
+
+    def receive(self, tasks: Iterable[ClaimedTask], session: str, now_s: float) -> list[Attempt]:
+        """Queue what is new; a delivery that came before changes nothing."""
+        new = []
+        for task in tasks:
+            attempt = Attempt(task, session, now_s)
+            if attempt.key in self._seen or attempt.key in self.held:
+                continue
+            self._seen[attempt.key] = None
+            if len(self._seen) > self._seen_limit:
+                self._seen.popitem(last=False)
+            self.held[attempt.key] = self.queued[attempt.key] = attempt
+            new.append(attempt)
+        if new:
+            self.arrived.set()
+        return new
+
+    def start_next(self) -> Attempt | None:
+        """Take the first of the queue: it counts as running from here."""
+        if not self.queued:
+            self.arrived.clear()
+            return None
+        attempt = self.queued.pop(next(iter(self.queued)))
+        attempt.state = "running"
+        self.running[attempt.key] = attempt
+        self.changed.set()
+        return attempt
+
+    def unqueue(self, attempt: Attempt) -> None:
+        """Take one out of the queue that will not be run; its result is still to come."""
+        del self.queued[attempt.key]
+        attempt.state = "reporting"
+        self.changed.set()
+
+    def ran(self, attempt: Attempt) -> None:
+        """Note that it runs no longer; its result is on its way."""
+        self.running.pop(attempt.key, None)
+        attempt.state = "reporting"
+        self.changed.set()
+
+    def forget(self, key: Held, *, again: bool = False) -> None:
+        """Drop what was reported. `again`: it was handed back and may be given to us once more."""
+        self.held.pop(key, None)
+        if again:
+            self._seen.pop(key, None)
+        self.changed.set()
+
+    def new_session(self) -> None:
+        """Forget what was seen: what the next session is given is new, even under old numbers."""
+        self._seen.clear()
+        self._cancelled_early.clear()
+
+    def cancel_early(self, key: Held) -> None:
+        """Note the cancellation of an attempt not seen yet: its delivery may be on its way."""
+        if key in self._seen:
+            return
+        self._cancelled_early[key] = None
+        if len(self._cancelled_early) > _EARLY_LIMIT:
+            self._cancelled_early.popitem(last=False)
+
+    def was_cancelled(self, attempt: Attempt) -> bool:
+        """Tell whether an attempt that just arrived had been cancelled before."""
+        return attempt.key in self._cancelled_early
+
+    def held_for(self, session: str) -> tuple[Held, ...]:
+        """All that this session was given and whose result is not acknowledged."""
+        return tuple(key for key, attempt in self.held.items() if attempt.session == session)
+
+    def cancelling(self) -> tuple[Held, ...]:
+        """List the cancellations known here and not yet reported."""
+        known = [key for key, attempt in self.held.items() if attempt.cancelled]
+        return (*known, *(key for key in self._cancelled_early if key not in self.held))

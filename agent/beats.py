@@ -1,0 +1,100 @@
+"""The loop that keeps the session alive, and hears what the API wishes."""
+
+import asyncio
+from collections.abc import Callable
+
+from agent.api_client import ApiClient, Backoff
+from agent.attempts import Attempts
+from agent.session import Session
+from schema.sessions import Beat, BeatReply
+
+COMPARE_S = 10
+"""How often `held` is compared where nothing failed."""
+
+_WAIT_SHARE = 1 / 3  # of the lease: two beats may fail before it is over
+_WAIT_MOST_S = 60
+_EMPTY_LEAST_S = 0.25  # between beats that bring nothing
+_CLOSING_S = 2
+
+
+class Beats:
+    """One long-poll at a time."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        session: Session,
+        attempts: Attempts,
+        boot_clock: Callable[[], float],
+        heard: Callable[[BeatReply, str], bool],
+    ) -> None:
+        """`heard` does what a reply to a session wishes; False if it knew all that before."""
+        self._api = api
+        self._session = session
+        self._attempts = attempts
+        self._boot_clock = boot_clock
+        self._heard = heard
+        self._draining = False
+        self._compared = ("", 0.0)  # session, time
+        self._compare = True
+        self._parked: asyncio.Timeout | None = None
+
+    def compare_soon(self) -> None:
+        """Ask now what the API holds for us: a reply of another route may be lost."""
+        self._compare = True
+        self._interrupt()
+
+    def drain(self) -> None:
+        """Say from now on that the agent drains."""
+        self._draining = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            parked.reschedule(0)
+
+    async def loop(self) -> None:
+        """Beat until cancelled."""
+        backoff = Backoff()
+        while True:
+            try:
+                if await self._session.ask(self._beat, backoff) is None:
+                    self._compare = True
+            except TimeoutError:  # interrupted
+                continue
+
+    async def _beat(self, session: str) -> bool:
+        sent_s = self._boot_clock()
+        compared_session, compared_s = self._compared
+        compare = self._compare or compared_session != session or sent_s - compared_s > COMPARE_S
+        beat = Beat(
+            session=session,
+            held=self._attempts.held_for(session) if compare else None,
+            cancelling=self._attempts.cancelling(),
+            draining=self._draining,
+            wait=min(self._session.lease_s * _WAIT_SHARE, _WAIT_MOST_S),
+        )
+        self._compare = False
+        try:
+            async with asyncio.timeout(None) as self._parked:
+                reply = await self._api.beat(beat)
+        except BaseException:
+            self._compare = self._compare or compare
+            raise
+        finally:
+            self._parked = None
+        if compare:
+            self._compared = (session, sent_s)
+        self._session.proven(sent_s, reply.lease_s)
+        took_s = self._boot_clock() - sent_s
+        if not self._heard(reply, session) and took_s < _EMPTY_LEAST_S:
+            # An API that does not park us must not be asked in a circle.
+            await asyncio.sleep(_EMPTY_LEAST_S - took_s)
+        return True
+
+    async def close(self) -> None:
+        """Tell the API that the session ends."""
+        beat = Beat(session=self._session.id, held=(), draining=True, closing=True)
+        async with asyncio.timeout(_CLOSING_S):
+            await self._api.beat(beat)

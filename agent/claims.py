@@ -1,0 +1,109 @@
+"""The loop that takes tasks: one for each free slot, and some ahead while tasks are short."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from agent.api_client import ApiClient, Backoff
+from agent.attempts import Attempts
+from agent.session import Session
+from schema.claims import ClaimedTask, ClaimRequest
+
+SHORT_TASK_S = 1.0
+"""Tasks that last longer are never claimed ahead: a claim's few milliseconds are nothing to them,
+and whoever has a free slot should have them."""
+
+_WAIT_S = 20
+_MOST_PER_CLAIM = 1000  # the wire's limit
+_WEIGHT = 1 / 8  # of the newest task in the estimate
+_OBSERVED_MOST_S = 4 * SHORT_TASK_S  # so that ten short tasks after a long one are enough
+
+
+class Pace:
+    """How long tasks take on this agent: a moving average that follows the last ten or so."""
+
+    def __init__(self) -> None:
+        self._estimate_s: float | None = None
+
+    def observe(self, run_s: float) -> None:
+        """Note that a task ended after so long."""
+        run_s = min(run_s, _OBSERVED_MOST_S)
+        if self._estimate_s is None:
+            self._estimate_s = run_s
+        self._estimate_s += (run_s - self._estimate_s) * _WEIGHT
+
+    def short(self, ages_s: Iterable[float]) -> bool:
+        """Tell whether tasks are short, by those that ended and by the ages of those that run."""
+        ages = list(ages_s)
+        running_s = sum(ages) / len(ages) if ages else 0.0
+        return self._estimate_s is not None and max(self._estimate_s, running_s) < SHORT_TASK_S
+
+
+def wanted(slots: int, running: int, queued: int, ahead: int) -> int:
+    """Tell how many tasks to ask for, 0 for none now.
+
+    With tasks ahead it waits until half of them are used up, so that a claim brings many.
+    """
+    if running + queued >= slots and queued > ahead // 2:
+        return 0
+    return min(max(slots + ahead - running - queued, 0), _MOST_PER_CLAIM)
+
+
+class Claims:
+    """One request under way at a time, parked by the API while there is nothing."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        session: Session,
+        attempts: Attempts,
+        slots: int,
+        ahead: Callable[[], int],
+        receive: Callable[[Iterable[ClaimedTask], str], object],
+        failed: Callable[[], None],
+    ) -> None:
+        """`receive` takes tasks with their session; `failed` hears that a reply may be lost."""
+        self._api = api
+        self._session = session
+        self._attempts = attempts
+        self._slots = slots
+        self._ahead = ahead
+        self._receive = receive
+        self._failed = failed
+        self._ended = False
+        self._parked: asyncio.Timeout | None = None
+
+    def end(self) -> None:
+        """Claim no more; a parked request is given up."""
+        self._ended = True
+        self._attempts.changed.set()
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            parked.reschedule(0)
+
+    async def loop(self) -> None:
+        """Claim until `end`."""
+        backoff = Backoff()
+        while not self._ended:
+            if not self._wanted():
+                self._attempts.changed.clear()
+                await self._attempts.changed.wait()
+                continue
+            try:
+                if await self._session.ask(self._claim, backoff) is None:
+                    self._failed()
+            except TimeoutError:  # `end`: what the reply may have held comes with a beat
+                self._failed()
+
+    def _wanted(self) -> int:
+        book = self._attempts
+        return wanted(self._slots, len(book.running), len(book.queued), self._ahead())
+
+    async def _claim(self, session: str) -> bool:
+        request = ClaimRequest(session, max(self._wanted(), 1), _WAIT_S)
+        try:
+            async with asyncio.timeout(None) as self._parked:
+                reply = await self._api.claim(request)
+        finally:
+            self._parked = None
+        self._receive(reply.tasks, session)
+        return True

@@ -1,0 +1,117 @@
+"""Calls that only Linux has, each with a way round for other systems.
+
+`PORTABLE` forces the ways round: the tests run both.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PORTABLE = False
+
+WIDE_PIPE_BYTES = 1_048_576  # what an unprivileged process may ask for by default
+
+
+def boot_s() -> float:
+    """Seconds on a clock that nobody sets and that goes on while the machine sleeps."""
+    if not PORTABLE and hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    # On macOS this one counts sleep too; Python's time.monotonic() there does not.
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def widen_pipe(fd: int) -> None:
+    """Let the pipe hold more than 64 KiB, if the system allows it."""
+    if PORTABLE or not hasattr(fcntl, "F_SETPIPE_SZ"):
+        return
+    with contextlib.suppress(OSError):  # over the user's share of pipe pages: the size stays
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, WIDE_PIPE_BYTES)
+
+
+def watch_exit(
+    loop: asyncio.AbstractEventLoop, pid: int, exited: Callable[[], None]
+) -> Callable[[], None]:
+    """Call `exited` in the loop once when the child has ended, and leave it unreaped if possible.
+
+    Returns what stops the watching. Without pidfd one thread waits for each child.
+    """
+    if not PORTABLE and hasattr(os, "pidfd_open"):
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:  # old kernel, or a sandbox that forbids it
+            pass
+        else:
+            return _watch_pidfd(loop, pidfd, exited)
+    threading.Thread(target=_wait_in_thread, args=(loop, pid, exited), daemon=True).start()
+    return lambda: None
+
+
+def _watch_pidfd(
+    loop: asyncio.AbstractEventLoop, pidfd: int, exited: Callable[[], None]
+) -> Callable[[], None]:
+    watching = True
+
+    def stop() -> None:
+        nonlocal watching
+        if watching:
+            watching = False
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+
+    def readable() -> None:
+        stop()
+        exited()
+
+    loop.add_reader(pidfd, readable)
+    return stop
+
+
+def _wait_in_thread(loop: asyncio.AbstractEventLoop, pid: int, exited: Callable[[], None]) -> None:
+    with contextlib.suppress(ChildProcessError):
+        if hasattr(os, "waitid"):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        else:  # macOS before Python 3.13
+            _wait_kqueue(pid)
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the agent is gone
+        loop.call_soon_threadsafe(exited)
+
+
+def _wait_kqueue(pid: int) -> None:
+    import select  # noqa: PLC0415 - kqueue is not in it on Linux
+
+    queue = select.kqueue()  # type: ignore[attr-defined,unused-ignore]
+    event = select.kevent(  # type: ignore[attr-defined,unused-ignore]
+        pid,
+        select.KQ_FILTER_PROC,  # type: ignore[attr-defined,unused-ignore]
+        select.KQ_EV_ADD | select.KQ_EV_ONESHOT,  # type: ignore[attr-defined,unused-ignore]
+        select.KQ_NOTE_EXIT,  # type: ignore[attr-defined,unused-ignore]
+    )
+    with contextlib.closing(queue), contextlib.suppress(ProcessLookupError):
+        queue.control([event], 1)
+
+
+def group_lives(pgid: int) -> bool:
+    """Tell whether a process group has a member that still runs; an unreaped one does not."""
+    if PORTABLE or not Path("/proc/self/stat").exists():
+        try:  # macOS leaves the unreaped out; a system that counts them costs the whole grace
+            os.killpg(pgid, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+    for pid in os.listdir("/proc"):  # noqa: PTH208 - no Path for each of hundreds
+        if not pid.isdecimal():
+            continue
+        try:
+            stat = Path("/proc", pid, "stat").read_bytes()
+        except OSError:  # it ended meanwhile
+            continue
+        # pid (name, which may hold anything) state ppid pgrp …
+        state, _, group = stat.rpartition(b")")[2].split(None, 3)[:3]
+        if int(group) == pgid and state not in b"ZX":
+            return True
+    return False

@@ -1,0 +1,93 @@
+"""What the agent is told by its environment, read once."""
+
+import socket
+from collections.abc import Mapping
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from schema.reports import MAX_CHUNK_BYTES
+from schema.tasks import Label, Name
+
+_SECRET = frozenset({"TOKEN"})
+"""Never printed, and not in the environment of tasks."""
+
+Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+
+
+class SettingsError(ValueError):
+    """A variable cannot be used; the text names it and says what to do."""
+
+
+class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
+    """Each field is the environment variable of the same name in capitals."""
+
+    api_url: str = "http://127.0.0.1:3000"
+    """May have a path: `http://host/prefix`."""
+    agent_name: Name = ""
+    """For people; the host's name where it is not set."""
+    labels: Annotated[tuple[Label, ...], Meta(max_length=256)] = ()
+    """What this machine offers, separated by commas."""
+    token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]*$")] = ""
+    """Sent as `Authorization: Bearer`."""
+    state_dir: Annotated[str, Meta(min_length=1)] = ".agent"
+    """The agent's own folder, used by one agent at a time."""
+    flush_s: Annotated[float, Meta(ge=0.05, le=3600)] = 5
+    """How long output may wait to be sent, until the API wishes otherwise."""
+    chunk_bytes: Annotated[int, Meta(ge=1, le=MAX_CHUNK_BYTES)] = 524_288
+    buffer_bytes: Annotated[int, Meta(ge=1)] = 64 * 1024 * 1024
+    """Chunks that wait to be sent. When they are more, tasks wait on their full pipes. Beside it
+    each running task holds up to one unfinished chunk for each of its two streams."""
+    kill_grace_s: Seconds = 10
+    """Between SIGTERM and SIGKILL."""
+    pipe_wait_s: Seconds = 5
+    """How long a process left behind may keep a task's output open."""
+    drain_s: Seconds = 0
+    """How long running tasks may take to finish after SIGTERM; 0: as long as they need."""
+    prefetch: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    """Tasks claimed ahead of free slots while tasks are short; as many as slots if not set."""
+    log_level: Literal["debug", "info", "warning"] = "info"
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """Read settings; a variable that is empty counts as not set. SettingsError names a bad one."""
+    values: dict[str, object] = {}
+    for field in msgspec.structs.fields(Settings):
+        variable = field.encode_name
+        raw = environ.get(variable, "")
+        if variable == "AGENT_NAME":
+            raw = raw or socket.gethostname()
+        if not raw:
+            continue
+        parts = [part.strip() for part in raw.split(",") if part.strip()]
+        try:
+            values[field.name] = msgspec.convert(
+                parts if variable == "LABELS" else raw, field.type, strict=False
+            )
+        except msgspec.ValidationError as error:
+            shown = "(secret)" if variable in _SECRET else repr(raw)
+            raise SettingsError(
+                f"{variable}={shown} cannot be used: {error}. Change or unset it."
+            ) from None
+    settings = msgspec.structs.replace(Settings(), **values)
+    _check_url(settings.api_url)
+    return settings
+
+
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SettingsError(
+            f"API_URL={url!r} is no address: write it as http://host:port or http://host/prefix"
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        # The address is printed, and tasks see it in their environment.
+        raise SettingsError("API_URL must be an address only; a secret belongs into TOKEN")
+
+
+def task_environment(environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Give what tasks inherit: everything but secrets. Bytes, so that no spawn encodes it again."""
+    hidden = {name.encode() for name in _SECRET}
+    return {name: value for name, value in environ.items() if name not in hidden}

@@ -1,0 +1,230 @@
+"""Puts the agent together: slots and loops in one group, from first session to last beat."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from agent import linux
+from agent.api_client import ApiClient, ApiError
+from agent.attempts import Attempts
+from agent.beats import Beats
+from agent.claims import Claims, Pace
+from agent.outbox import Outbox
+from agent.reports import Reports
+from agent.runner import Runner
+from agent.session import CannotStartError, Session
+from agent.settings import Settings
+from schema.claims import ClaimedTask
+from schema.reports import Result
+from schema.sessions import BeatReply, Held, SessionOpen
+
+log = logging.getLogger("agent")
+
+_TICK_S = 0.1  # timeouts and flushes are as exact as this; one timer for all tasks
+_REPORTS_IN_FLIGHT = 2
+_QUEUED_MOST_S = 5.0  # claimed ahead and still not started: others may be idle
+_STOP_GRACE_S = 2.0  # instead of KILL_GRACE_S when told twice to stop
+_LAST_UPLOAD_S = 5.0
+
+
+def _version() -> str:
+    try:
+        return metadata.version("distributed-worker")
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return "source"
+
+
+class Worker:
+    """One agent. `run` returns when it has drained."""
+
+    def __init__(
+        self, settings: Settings, slots: int, work: Path, inherited: dict[bytes, bytes]
+    ) -> None:
+        self._settings = settings
+        self._slots = slots
+        self._pace = Pace()
+        self._attempts = Attempts()
+        self._outbox = Outbox(settings.buffer_bytes, self._outbox_full)
+        self._runner = Runner(
+            settings, self._attempts, self._outbox, work, inherited, self._pace.observe
+        )
+        self._api = ApiClient(settings.api_url, settings.token)
+        opening = SessionOpen(
+            agent=settings.agent_name,
+            labels=settings.labels,
+            slots=slots,
+            version=_version(),
+        )
+        self._session = Session(self._api, opening, linux.boot_s, self._session_lost)
+        self._beats = Beats(self._api, self._session, self._attempts, linux.boot_s, self._heard)
+        self._claims = Claims(
+            self._api,
+            self._session,
+            self._attempts,
+            slots,
+            self._ahead,
+            self._receive,
+            self._beats.compare_soon,
+        )
+        self._reports = Reports(self._api, self._session, self._outbox, self._settled)
+        self._draining = asyncio.Event()
+        self._refusal: CannotStartError | None = None
+        self._hurry = False
+        self._patience: asyncio.Timeout | None = None
+
+    async def run(self) -> bool:
+        """Work until drained; False if something could not be sent in the end.
+
+        CannotStartError if the API will not have this agent.
+        """
+        try:
+            async with self._api, asyncio.TaskGroup() as group:
+                serving = group.create_task(self._serve())
+                await self._draining.wait()
+                sent = await self._finish()
+                serving.cancel()
+                if self._session.id:
+                    with contextlib.suppress(ApiError, TimeoutError):
+                        await self._beats.close()
+        finally:
+            self._outbox.close()
+        if self._refusal is not None:
+            raise self._refusal
+        return sent
+
+    async def _serve(self) -> None:
+        try:
+            await self._session.open()
+        except CannotStartError as error:
+            self._refusal = error
+            self._draining.set()
+            return
+        log.info(
+            "agent %s with %d slots at %s",
+            self._settings.agent_name,
+            self._slots,
+            self._settings.api_url,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beats.loop())
+            group.create_task(self._claims.loop())
+            for _ in range(_REPORTS_IN_FLIGHT):
+                group.create_task(self._reports.loop())
+            for _ in range(self._slots):
+                group.create_task(self._runner.slot())
+            group.create_task(self._tick())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._runner.tick(self._session.left_s() <= self._settings.kill_grace_s)
+            oldest = next(iter(self._attempts.queued.values()), None)
+            if oldest is not None and time.monotonic() - oldest.received_s > _QUEUED_MOST_S:
+                self._hand_back()
+
+    # What the loops tell
+
+    def _ahead(self) -> int:
+        prefetch = self._settings.prefetch
+        limit = self._slots if prefetch is None else prefetch
+        return limit if limit and self._pace.short(self._runner.ages_s()) else 0
+
+    def _receive(self, tasks: Iterable[ClaimedTask], session: str) -> int:
+        if session != self._session.id:
+            return 0  # the session died meanwhile: they are given to others
+        new = self._attempts.receive(tasks, session, time.monotonic())
+        for attempt in new:
+            if self._attempts.was_cancelled(attempt):
+                self._runner.cancel(attempt.key)
+        if self._draining.is_set():
+            self._hand_back()
+        return len(new)
+
+    def _heard(self, reply: BeatReply, session: str) -> bool:
+        news = False
+        flush_s = reply.flush_ms / 1000
+        if flush_s != self._runner.flush_s:
+            self._runner.flush_s = flush_s
+            news = True
+        known = set(self._attempts.cancelling())
+        for key in reply.cancel:
+            if key not in known:
+                self._runner.cancel(key)
+                news = True
+        if self._receive(reply.redeliver, session):
+            news = True
+        if reply.drain and not self._draining.is_set():
+            log.info("the API asks this agent to drain")
+            self.drain()
+            news = True
+        return news
+
+    def _settled(self, key: Held, result: Result) -> None:
+        self._attempts.forget(key, again=result.reason == "returned")
+
+    def _outbox_full(self, full: bool) -> None:
+        log.debug("outbox is %s", "full: output stays unread" if full else "read again")
+        self._runner.read_output(wanted=not full)
+
+    def _session_lost(self) -> None:
+        for attempt in tuple(self._attempts.queued.values()):
+            self._attempts.unqueue(attempt)
+            self._attempts.forget(attempt.key)
+        self._attempts.new_session()
+        self._runner.stop_all("agent_lost", "the session ended before the task")
+
+    def _hand_back(self) -> None:
+        for attempt in tuple(self._attempts.queued.values()):
+            self._runner.refuse(attempt, "returned")
+
+    # The end
+
+    def drain(self) -> None:
+        """Take nothing more, hand back what has not started, finish what runs; then end.
+
+        Called again, end what runs.
+        """
+        if self._draining.is_set():
+            self._hurry = True
+            patience, self._patience = self._patience, None
+            if patience is not None:
+                patience.reschedule(0)
+            return
+        self._draining.set()
+        self._claims.end()
+        self._beats.drain()
+        self._hand_back()
+
+    async def _finish(self) -> bool:
+        if running := len(self._attempts.running):
+            log.info("finishing %d tasks; press Ctrl-C again to stop them", running)
+        patience_s = 0 if self._hurry else self._settings.drain_s or None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s) as patience:
+                self._patience = patience
+                await self._all_sent()
+                self._patience = None
+                return True
+        self._runner.stop_all("agent_lost", "its agent was told to stop at once", _STOP_GRACE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_GRACE_S + _LAST_UPLOAD_S):
+                await self._all_sent()
+                return True
+        log.error(
+            "the API did not take everything in time: %d tasks unreported", len(self._attempts.held)
+        )
+        return False
+
+    async def _all_sent(self) -> None:
+        while self._attempts.running or self._attempts.queued:
+            self._attempts.changed.clear()
+            await self._attempts.changed.wait()
+        if self._session.away and not self._outbox.empty:
+            log.info(
+                "waiting for the API to take the last logs; press Ctrl-C again to give them up"
+            )
+        await self._outbox.wait_empty()

@@ -1,0 +1,106 @@
+"""The one coalescer: requests that wait for the same connection share its next statement.
+
+It flushes as soon as a connection is free, never by a timer: an idle server answers at once, a
+busy one in larger batches.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+Flush = Callable[[list[Item]], Awaitable[list[Answer]]]
+
+
+class QueueFullError(Exception):
+    """More waits than there is room for: the sender shall come back later."""
+
+
+class Coalescer(Generic[Item, Answer]):
+    """Hands batches of items to `flush`, which gives one answer per item or raises for all.
+
+    At most `lanes` flushes run at a time, each with at most `batch_bytes` (but at least one item);
+    at most `queue_bytes` wait.
+    """
+
+    def __init__(
+        self,
+        flush: Flush[Item, Answer],
+        *,
+        lanes: int,
+        batch_bytes: int,
+        queue_bytes: int,
+    ) -> None:
+        self._flush = flush
+        self._lanes = lanes
+        self._batch_bytes = batch_bytes
+        self._queue_bytes = queue_bytes
+        self._queue: deque[tuple[Item, int, asyncio.Future[Answer]]] = deque()
+        self._waiting_bytes = 0
+        self._work = asyncio.Event()
+
+    @property
+    def depth(self) -> int:
+        """Items that wait."""
+        return len(self._queue)
+
+    async def submit(self, item: Item, size: int) -> Answer:
+        """Wait for the answer to one item of `size` bytes; QueueFullError when too much waits."""
+        if self._queue and self._waiting_bytes + size > self._queue_bytes:
+            raise QueueFullError
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._queue.append((item, size, future))
+        self._waiting_bytes += size
+        self._work.set()
+        return await future
+
+    async def run(self) -> None:
+        """Flush until cancelled; what waits then is told so."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._lanes):
+                    group.create_task(self._run_lane())
+        finally:
+            for _, _, future in self._queue:
+                if not future.done():
+                    future.set_exception(QueueFullError())
+            self._queue.clear()
+
+    async def _run_lane(self) -> None:
+        while True:
+            await self._work.wait()
+            batch = self._take()
+            if batch:
+                await self._flush_batch(batch)
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+        taken = 0
+        while self._queue and (not batch or taken + self._queue[0][1] <= self._batch_bytes):
+            item, size, future = self._queue.popleft()
+            self._waiting_bytes -= size
+            taken += size
+            # An item whose sender is gone is written all the same: it may have been promised.
+            batch.append((item, future))
+        if not self._queue:
+            self._work.clear()
+        return batch
+
+    async def _flush_batch(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._flush([item for item, _ in batch])
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, the senders must learn of it
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+        else:
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)

@@ -1,0 +1,53 @@
+"""Counters of what the API does, over all workers of a server."""
+
+import os
+from collections.abc import Mapping
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from schema.tasks import Status
+
+MEDIA_TYPE = CONTENT_TYPE_LATEST
+
+SUBMITTED = Counter("dw_tasks_submitted", "Tasks that were stored")
+CLAIMED = Counter("dw_tasks_claimed", "Attempts that were given to agents")
+CHUNKS = Counter("dw_log_chunks", "Log chunks by verdict", ["verdict"])
+CHUNK_BYTES = Counter("dw_log_bytes", "Log bytes received, inflated")
+RESULTS = Counter("dw_results", "Results by verdict", ["verdict"])
+LOST = Counter("dw_attempts_lost", "Attempts whose agent was lost")
+
+
+_OPEN: tuple[Status, ...] = ("pending", "scheduled", "in_progress")
+
+
+class _Queue(Collector):
+    def __init__(self, depth: Mapping[Status, int]) -> None:
+        self._depth = depth
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        """Tasks that have not ended, as the database counts them at this moment."""
+        gauge = GaugeMetricFamily("dw_tasks", "Tasks that have not ended", labels=["status"])
+        for status in _OPEN:
+            gauge.add_metric([status], self._depth.get(status, 0))
+        return [gauge]
+
+
+def exposition(depth: Mapping[Status, int]) -> bytes:
+    """All counters, and the queue, in Prometheus' text form."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # untyped in the package
+    else:
+        registry = REGISTRY
+    queue = CollectorRegistry()
+    queue.register(_Queue(depth))
+    return generate_latest(registry) + generate_latest(queue)

@@ -1,0 +1,123 @@
+"""Wake-ups between the processes of one database: one coalesced NOTIFY, one LISTEN.
+
+Each notifying commit takes a lock of the whole database, so the statements of the hot path never
+notify. A process collects what its peers should know for a few milliseconds and sends it in one
+statement, after the commit. Nobody relies on it: who waits looks again by himself now and then.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+
+import asyncpg
+import msgspec
+from msgspec import Struct
+
+_CHANNEL = "distributed_worker"
+_COLLECT_S = 0.002
+_MOST = 200  # entries of each kind in one notice: its payload must stay below 8,000 bytes
+_PROBE_S = 30.0  # a LISTEN whose connection died without a word is noticed after that
+_log = logging.getLogger(__name__)
+
+
+class Notice(Struct, frozen=True, omit_defaults=True):
+    """What changed; receivers look at the tables for the rest."""
+
+    lanes: tuple[int, ...] = ()
+    """Lanes that have new pending tasks."""
+    sessions: tuple[int, ...] = ()
+    """Sessions with something to tell to their agents."""
+
+
+_decode = msgspec.json.Decoder(Notice).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Notices:
+    """Tells this process at once, and the others soon, of lanes and sessions that changed."""
+
+    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
+        self._connect = connect
+        self._lanes: set[int] = set()
+        self._sessions: set[int] = set()
+        self._changed = asyncio.Event()
+        self.on_lanes: Callable[[Iterable[int]], None] = lambda _: None
+        self.on_sessions: Callable[[Iterable[int]], None] = lambda _: None
+        self.on_reconnect: Callable[[], None] = lambda: None
+
+    def lanes_changed(self, lanes: Iterable[int]) -> None:
+        """Lanes have new pending tasks, committed."""
+        new = set(lanes)
+        if new:
+            self.on_lanes(new)
+            self._lanes |= new
+            self._changed.set()
+
+    def sessions_changed(self, sessions: Iterable[int]) -> None:
+        """Sessions have something to tell to their agents, committed."""
+        new = set(sessions)
+        if new:
+            self.on_sessions(new)
+            self._sessions |= new
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        while True:
+            try:
+                connection = await self._connect()
+            except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+                _log.warning("cannot listen to the database: %s", error)
+            else:
+                try:
+                    await self._serve(connection)
+                except (
+                    OSError,
+                    asyncpg.PostgresError,
+                    asyncpg.InterfaceError,
+                    TimeoutError,
+                ) as error:
+                    _log.warning("lost the listening connection: %s", error)
+                finally:
+                    connection.terminate()
+            await asyncio.sleep(random.uniform(0.2, 1))  # noqa: S311 - jitter
+
+    async def _serve(self, connection: asyncpg.Connection) -> None:
+        # A notice that is lost costs a second; it need not reach the disk.
+        await connection.execute("SET synchronous_commit = off")
+        await connection.add_listener(_CHANNEL, self._receive)
+        self.on_reconnect()
+        while True:
+            try:
+                await asyncio.wait_for(self._changed.wait(), _PROBE_S)
+            except TimeoutError:
+                await connection.execute("SELECT 1", timeout=10)
+                continue
+            await asyncio.sleep(_COLLECT_S)
+            self._changed.clear()
+            lanes, self._lanes = sorted(self._lanes), set()
+            sessions, self._sessions = sorted(self._sessions), set()
+            payloads = [
+                _encode(
+                    Notice(tuple(lanes[at : at + _MOST]), tuple(sessions[at : at + _MOST]))
+                ).decode()
+                for at in range(0, max(len(lanes), len(sessions)), _MOST)
+            ]
+            await connection.execute(
+                "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload",
+                _CHANNEL, payloads, timeout=10,
+            )  # fmt: skip
+
+    def _receive(self, connection: object, pid: int, _channel: str, payload: object) -> None:
+        if isinstance(connection, asyncpg.Connection) and pid == connection.get_server_pid():
+            return  # our own: told already
+        try:
+            notice = _decode(str(payload))
+        except msgspec.MsgspecError:
+            _log.warning("not a notice: %.200s", payload)
+            return
+        if notice.lanes:
+            self.on_lanes(notice.lanes)
+        if notice.sessions:
+            self.on_sessions(notice.sessions)

@@ -1,0 +1,93 @@
+"""Every error of the API as problem+json (RFC 9457).
+
+HTTPException (litestar)
+└── ProblemError         what handlers raise: status, title, detail, and when to come back
+"""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import asyncpg
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from api.batching import QueueFullError
+from schema.problems import Problem
+
+_log = logging.getLogger(__name__)
+
+
+class ProblemError(HTTPException):
+    """Ends a request with a problem."""
+
+    def __init__(
+        self, status: HTTPStatus, detail: str, *, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(detail=detail, status_code=status)
+        self.retry_after_s = retry_after_s
+
+
+def not_found(what: str) -> ProblemError:
+    """Nothing is there under that number or name."""
+    return ProblemError(HTTPStatus.NOT_FOUND, what)
+
+
+def _respond(
+    status: int,
+    detail: str,
+    retry_after_s: float | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response[bytes]:
+    problem = Problem(
+        status=status, title=HTTPStatus(status).phrase, detail=detail, retry_after=retry_after_s
+    )
+    extra = dict(headers or {})
+    if retry_after_s is not None:
+        extra["Retry-After"] = str(max(1, round(retry_after_s)))
+    return Response(
+        msgspec.json.encode(problem), status_code=status, media_type="application/problem+json",
+        headers=extra,
+    )  # fmt: skip
+
+
+def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    retry_after_s = error.retry_after_s if isinstance(error, ProblemError) else None
+    detail = error.detail
+    if isinstance(error.extra, list):  # litestar's list of what is wrong with the parameters
+        detail += "".join(f"; {each.get('key')}: {each.get('message')}" for each in error.extra)
+    if error.status_code == HTTPStatus.NOT_FOUND and detail == "Not Found":
+        detail = f"there is no {request.url.path}; the routes are described at /schema"
+    return _respond(error.status_code, detail, retry_after_s, error.headers)
+
+
+def _database_away(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    _log.warning("%s %s: no database: %r", request.method, request.url.path, error)
+    return _respond(503, "the database cannot be reached now; nothing was lost, come back", 1.0)
+
+
+def _full(_: Request[Any, Any, Any], _error: Exception) -> Response[bytes]:
+    return _respond(503, "more waits for the database than there is room for; come back", 1.0)
+
+
+def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _respond(500, "a mistake of the server; it has written down what happened")
+
+
+HANDLERS: ExceptionHandlersMap = {
+    HTTPException: _http,
+    QueueFullError: _full,
+    asyncpg.PostgresConnectionError: _database_away,
+    asyncpg.InterfaceError: _database_away,
+    asyncpg.CannotConnectNowError: _database_away,
+    asyncpg.AdminShutdownError: _database_away,
+    asyncpg.CrashShutdownError: _database_away,
+    asyncpg.TooManyConnectionsError: _database_away,
+    OSError: _database_away,
+    TimeoutError: _database_away,
+    Exception: _bug,
+}

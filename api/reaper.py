@@ -1,0 +1,127 @@
+"""Periodic work: dead sessions, due tasks, log partitions. Any process does it; one at a time.
+
+Each job takes an advisory lock for one transaction: there is no leader to lose.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from api.database import Database
+from api.metrics import LOST
+from api.notices import Notices
+from api.settings import Settings
+from api.store import Connection
+from api.store import logs as log_store
+from api.store import results as result_store
+from api.store import sessions as session_store
+from api.store import tasks as task_store
+
+_REAP_LOCK = 0x6477_0001
+_DUE_LOCK = 0x6477_0002
+_DAYS_LOCK = 0x6477_0003
+_DAYS_AHEAD = 3
+_UPKEEP_S = 600.0
+_DUE_S = (0.02, 1.0)
+_log = logging.getLogger(__name__)
+
+
+class Reaper:
+    """Ends what died, queues what is due, makes and drops log partitions."""
+
+    def __init__(
+        self,
+        database: Database,
+        notices: Notices,
+        settings: Settings,
+        days_changed: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._database = database
+        self._notices = notices
+        self._settings = settings
+        self._days_changed = days_changed
+        self._last_tick: float | None = None
+        self._patient_until = 0.0
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._repeat("reap", self._reap))
+            group.create_task(self._repeat("promote", self._promote))
+            group.create_task(self._repeat("upkeep", self._upkeep))
+
+    async def prepare(self) -> None:
+        """Make the partitions that the next claims need."""
+        async with self._database.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _DAYS_LOCK)
+            await log_store.add_days(connection, _DAYS_AHEAD)
+        await self._days_changed()
+
+    async def _repeat(self, name: str, tick: Callable[[], Awaitable[float]]) -> None:
+        while True:
+            try:
+                pause_s = await tick()
+            except Exception as error:  # noqa: BLE001 - the database is away: try again soon
+                _log.warning("%s: %r", name, error)
+                pause_s = 1.0
+                self._last_tick = None
+            await asyncio.sleep(pause_s)
+
+    async def _reap(self) -> float:
+        """Mark the dead, unless they had no chance to be heard; end what the dead still hold.
+
+        After a start, an outage or a long pause every session looks silent: then it waits a whole
+        lease before it marks any.
+        """
+        settings = self._settings
+        now = asyncio.get_running_loop().time()
+        gap_s = 5 * settings.reaper_s + 1
+        if self._last_tick is None or now - self._last_tick > gap_s:
+            self._patient_until = now + settings.lease_s
+        self._last_tick = now
+        changes = []
+        async with self._database.acquire() as connection, connection.transaction():
+            if not await _locked(connection, _REAP_LOCK):
+                return settings.reaper_s
+            if now >= self._patient_until:
+                for number, agent in await session_store.end_lost(connection, settings.lease_s):
+                    _log.warning("session %d of agent %s is lost", number, agent)
+            lost = await result_store.held_by_dead(connection)
+            lost += await result_store.silent_pulled(connection, settings.pulled_silence_s)
+            changes = await result_store.finish_many(connection, lost, settings.crash_limit)
+        LOST.inc(len(changes))
+        for each in changes:
+            _log.info("task %d: attempt %d was lost: %s", each.task, each.attempt, each.status)
+        self._notices.lanes_changed(each.lane for each in changes if each.status == "pending")
+        return settings.reaper_s
+
+    async def _promote(self) -> float:
+        """Queue scheduled tasks when they are due; returns the pause until the next one."""
+        shortest_s, longest_s = _DUE_S
+        async with self._database.acquire() as connection, connection.transaction():
+            if not await _locked(connection, _DUE_LOCK):
+                return longest_s
+            queued = await task_store.promote_due(connection)
+            next_s = await task_store.next_due(connection)
+        self._notices.lanes_changed(each.lane for each in queued)
+        return longest_s if next_s is None else min(longest_s, max(shortest_s, next_s))
+
+    async def _upkeep(self) -> float:
+        """Make partitions ahead, drop expired ones."""
+        await self.prepare()
+        connection = await self._database.connect()
+        try:
+            if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _DAYS_LOCK):
+                today = await log_store.today(connection)
+                oldest = today - timedelta(days=self._settings.log_days)
+                for day in await log_store.drop_days(connection, oldest):
+                    _log.info("dropped the logs of %s", day)
+        finally:
+            connection.terminate()
+        await self._days_changed()
+        return _UPKEEP_S
+
+
+async def _locked(connection: Connection, lock: int) -> bool:
+    return bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", lock))

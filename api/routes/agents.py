@@ -1,0 +1,107 @@
+"""The routes of agents: sessions, beats, claims, reports."""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Request, get, post
+
+from api import bodies
+from api.problems import ProblemError
+from api.routes.described import body
+from api.routes.services import services, while_connected
+from api.store import sessions as session_store
+from schema.claims import ClaimReply, ClaimRequest
+from schema.reports import Report, ReportReply
+from schema.sessions import Agent, Beat, BeatReply, SessionOpen, SessionOpened
+
+_session_open = msgspec.json.Decoder(SessionOpen)
+_beat = msgspec.json.Decoder(Beat)
+_claim = msgspec.json.Decoder(ClaimRequest)
+_report_json = msgspec.json.Decoder(Report)
+_report_msgpack = msgspec.msgpack.Decoder(Report)
+
+MSGPACK = "application/msgpack"
+_SESSION = "d0k6l6Uu0o4JmJ2v3CXl2g"
+
+
+@post(
+    "/sessions",
+    tags=["agents"],
+    operation_class=body(SessionOpen, {"agent": "pixel-wall-3", "labels": ["android"], "slots": 4}),
+)
+async def open_session(request: Request[Any, Any, Any]) -> SessionOpened:
+    """Start one life of an agent. Keep the id secret: it is all that later requests must prove."""
+    found = services(request)
+    sent = await bodies.decoded(request, _session_open, found.settings.max_body_bytes)
+    return await found.sessions.open(sent)
+
+
+@post(
+    "/beats",
+    tags=["agents"],
+    status_code=200,
+    operation_class=body(Beat, {"session": _SESSION, "held": [[17, 1]], "wait": 20}),
+)
+async def beat(request: Request[Any, Any, Any]) -> BeatReply:
+    """Say what is held; be told, at once or when it happens, what to cancel, or to drain."""
+    found = services(request)
+    sent = await bodies.decoded(request, _beat, found.settings.max_body_bytes)
+    if sent.wait == 0:
+        return await found.sessions.beat(sent)
+    return await while_connected(request, found.sessions.beat(sent))
+
+
+@post(
+    "/claims",
+    tags=["agents"],
+    status_code=200,
+    operation_class=body(ClaimRequest, {"session": _SESSION, "slots": 4, "wait": 20}),
+)
+async def claim(request: Request[Any, Any, Any]) -> ClaimReply:
+    """Take up to `slots` tasks, and wait for the first one if there is none."""
+    found = services(request)
+    sent = await bodies.decoded(request, _claim, found.settings.max_body_bytes)
+    session = await found.sessions.find(sent.session)
+    take = found.claims.take(session, sent.slots, sent.wait)
+    tasks = await (while_connected(request, take) if sent.wait else take)
+    return ClaimReply(tuple(task.for_agent(session.number, found.lease_key) for task in tasks))
+
+
+@post(
+    "/reports",
+    tags=["agents"],
+    status_code=200,
+    operation_class=body(
+        Report,
+        {
+            "session": _SESSION,
+            "results": [{"lease": "17.1.739943.3.c2lnbmF0dXJl", "reason": "exit", "exit_code": 0}],
+        },
+        "application/json",
+        MSGPACK,
+    ),
+)
+async def report(request: Request[Any, Any, Any]) -> ReportReply:
+    """Hand in log chunks and results; one verdict each, in order, when they are committed."""
+    found = services(request)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in {MSGPACK, "application/json"}:
+        raise ProblemError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"Content-Type {kind!r}: send {MSGPACK} or application/json",
+        )
+    decoder = _report_msgpack if kind == MSGPACK else _report_json
+    sent = await bodies.decoded(request, decoder, found.settings.max_body_bytes)
+    await found.sessions.find(sent.session)
+    return await found.reports.accept(sent)
+
+
+@get("/agents", tags=["agents"])
+async def list_agents(request: Request[Any, Any, Any], *, ended: bool = False) -> list[Agent]:
+    """Agents that live, newest first; with `ended`, also those that were."""
+    async with services(request).database.acquire() as connection:
+        return await session_store.list_sessions(connection, ended=ended)
+
+
+HANDLERS = [open_session, beat, claim, report, list_agents]

@@ -1,0 +1,118 @@
+"""The routes of the original system: an agent written for it works unmodified.
+
+It polls for one task at a time, and proves nothing: a task is named by its number alone. Lines
+come joined by newlines without a final one, in batches numbered from 0 for each stream, gzipped or
+not; the status may come before the last batch.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from isal import isal_zlib
+from litestar import Request, patch, post
+
+from api import bodies
+from api.problems import ProblemError
+from api.reports import Writes
+from api.routes.described import body
+from api.routes.services import Services, services
+from api.routes.tasks import TaskId, no_task
+from api.store import results
+from api.store import tasks as task_store
+from api.store.logs import STREAMS, Chunk
+from api.store.results import Ended, PulledAttempt
+from schema.claims import PulledTask
+from schema.reports import CompatLogs, CompatStatus
+from schema.tasks import FINAL
+
+_logs = msgspec.json.Decoder(CompatLogs)
+_status = msgspec.json.Decoder(CompatStatus)
+_INLINE_CHARS = 16_384
+
+
+@post("/tasks/pull", status_code=200, tags=["compatible"])
+async def pull(request: Request[Any, Any, Any]) -> PulledTask | None:
+    """Take one task that needs no label, or null. Agents of today use `POST /claims`."""
+    for task in await services(request).claims.take(None, 1, 0):
+        return PulledTask(task.id, task.command)
+    return None
+
+
+@post(
+    "/tasks/{task_id:int}/logs",
+    tags=["compatible"],
+    status_code=200,
+    operation_class=body(CompatLogs, {"kind": "stdout", "index": 0, "content": "line 1\nline 2"}),
+)
+async def add_logs(request: Request[Any, Any, Any], task_id: TaskId) -> dict[str, str]:
+    """Store one batch of lines of a pulled task."""
+    found = services(request)
+    sent = await bodies.decoded(request, _logs, found.settings.max_body_bytes)
+    owned = await _pulled(found, task_id)
+    if len(sent.content) > _INLINE_CHARS:
+        chunk = await asyncio.to_thread(_chunk, task_id, owned, sent)
+    else:
+        chunk = _chunk(task_id, owned, sent)
+    written = await found.reports.write(Writes([chunk], [], resent=False))
+    if written.chunks[0].verdict == "conflict":
+        raise ProblemError(
+            HTTPStatus.CONFLICT, f"{sent.kind} batch {sent.index} is stored with another content"
+        )
+    return {}
+
+
+@patch(
+    "/tasks/{task_id:int}/status",
+    tags=["compatible"],
+    operation_class=body(CompatStatus, {"status": "succeeded"}),
+)
+async def set_status(request: Request[Any, Any, Any], task_id: TaskId) -> dict[str, str]:
+    """End a pulled task."""
+    found = services(request)
+    sent = await bodies.decoded(request, _status, found.settings.max_body_bytes)
+    owned = await _pulled(found, task_id)
+    ended = Ended(
+        task=task_id, attempt=owned.attempt, session=0, outcome=sent.status, reason="exit",
+        exit_code=0 if sent.status == "succeeded" else None,
+    )  # fmt: skip
+    if owned.status not in FINAL:
+        await found.reports.write(Writes([], [ended], resent=False))
+        owned = await _pulled(found, task_id)
+    if owned.status in FINAL and owned.status != sent.status:
+        raise ProblemError(HTTPStatus.CONFLICT, f"task {task_id} is {owned.status} already")
+    return {}
+
+
+async def _pulled(found: Services, task_id: int) -> PulledAttempt:
+    async with found.database.acquire() as connection:
+        owned = await results.pulled_attempt(connection, task_id)
+        if owned is None and not await task_store.get_many(connection, [task_id]):
+            raise no_task(task_id)
+    if owned is None:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            f"task {task_id} was not taken through /tasks/pull: its agent reports to /reports",
+        )
+    return owned
+
+
+def _chunk(task_id: int, owned: PulledAttempt, sent: CompatLogs) -> Chunk:
+    """Lines as they were written, with the newline that the agent left out at the end."""
+    data = sent.content.encode() + b"\n"
+    return Chunk(
+        day=owned.day,
+        task=task_id,
+        attempt=owned.attempt,
+        stream=STREAMS[sent.kind],
+        position=sent.index,
+        size=len(data),
+        lines=data.count(b"\n"),
+        crc=isal_zlib.crc32(data),
+        marks=b"",
+        content=bodies.deflate(data),
+    )
+
+
+HANDLERS = [pull, add_logs, set_status]

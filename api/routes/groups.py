@@ -1,0 +1,23 @@
+"""Groups: tasks submitted together as one test run."""
+
+from typing import Any
+
+from litestar import Request, get
+
+from api.problems import not_found
+from api.routes.services import services
+from api.store import tasks as store
+from schema.tasks import Group
+
+
+@get("/groups/{name:str}", tags=["groups"])
+async def show(request: Request[Any, Any, Any], name: str) -> Group:
+    """How many tasks of a group stand where, and when the last one ended."""
+    async with services(request).database.acquire() as connection:
+        found = await store.group(connection, name)
+    if found is None:
+        raise not_found(f"no task names the group {name!r}")
+    return found
+
+
+HANDLERS = [show]

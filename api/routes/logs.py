@@ -1,0 +1,93 @@
+"""`GET /tasks/{id}/logs`."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from litestar import Request, get
+from litestar.params import Parameter
+from litestar.response import Stream as StreamResponse
+
+from api import reading
+from api.problems import ProblemError, not_found
+from api.reading import LogReader, StreamContents, Timestamps
+from api.routes.services import Services, services
+from api.routes.tasks import TaskId, no_task
+from api.store import logs as store
+from api.store import tasks as task_store
+from api.store.logs import STREAMS
+from schema.tasks import LogState, Stream
+
+_MOST_TAIL = 10_000
+# The state of both streams together is that of the worse one.
+_WORST: tuple[LogState, ...] = ("expired", "open", "missing", "undeclared", "complete")
+
+
+@get("/tasks/{task_id:int}/logs", media_type="text/plain", tags=["tasks"])
+async def read(
+    request: Request[Any, Any, Any],
+    task_id: TaskId,
+    stream: Annotated[
+        Stream | None, Parameter(description="Both, merged in the order of arrival, if not given.")
+    ] = None,
+    attempt: Annotated[int | None, Parameter(ge=1, le=2**31 - 1)] = None,
+    offset: Annotated[
+        int | None, Parameter(ge=0, le=2**62, description="First byte; needs `stream`.")
+    ] = None,
+    tail: Annotated[
+        int | None, Parameter(ge=0, le=_MOST_TAIL, description="The last lines, at most 8 MiB.")
+    ] = None,
+    timestamps: Timestamps = "none",
+) -> StreamResponse:
+    """What an attempt wrote, the newest one's if none is named, byte for byte.
+
+    The header `Log-State` says complete, open, missing, undeclared or expired; `Log-Missing` the
+    byte ranges that never arrived. Of an attempt that runs, all that joins without a gap is given.
+    """
+    if offset is not None and (stream is None or tail is not None or timestamps != "none"):
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST,
+            "offset counts the bytes of one stream: give `stream`, not tail or timestamps",
+        )
+    found = services(request)
+    streams: tuple[Stream, ...] = ("stdout", "stderr") if stream is None else (stream,)
+    contents = await _contents(found, task_id, attempt, streams)
+    if not contents:
+        return StreamResponse([], headers={"Log-State": "open"})
+    reader = LogReader(found.database, task_id, contents)
+    plain = stream is not None and tail is None and timestamps == "none"
+    pieces = reader.raw(offset or 0) if plain else reader.lines(timestamps, tail)
+    state = min((each.state for each in contents), key=_WORST.index)
+    headers = {"Log-State": str(state)}
+    missing = [
+        f"{each.stream}={first}-{end - 1}" for each in contents for first, end in each.missing
+    ]
+    if missing and state != "open":
+        headers["Log-Missing"] = ", ".join(missing[:50])
+    return StreamResponse(pieces, headers=headers)
+
+
+async def _contents(
+    found: Services, task_id: int, attempt: int | None, streams: tuple[Stream, ...]
+) -> list[StreamContents]:
+    """What there is to read; empty for a task that never ran."""
+    async with found.database.acquire() as connection:
+        place = await store.attempt_place(connection, task_id, attempt)
+        if place is None:
+            if not await task_store.get_many(connection, [task_id]):
+                raise no_task(task_id)
+            if attempt is not None:
+                raise not_found(f"task {task_id} has no attempt {attempt}")
+            return []
+        expired = place.day not in await store.list_days(connection)
+        return [
+            reading.describe(
+                place,
+                each,
+                await store.list_extents(connection, task_id, place, STREAMS[each]),
+                expired=expired,
+            )
+            for each in streams
+        ]
+
+
+HANDLERS = [read]

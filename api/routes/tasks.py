@@ -1,0 +1,196 @@
+"""Tasks: submitted, listed, looked at, cancelled, run again."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, get, post
+from litestar.params import Parameter
+
+from api import bodies, reading
+from api.lanes import TooManyLanesError
+from api.metrics import SUBMITTED
+from api.problems import ProblemError, not_found
+from api.routes.described import body
+from api.routes.services import Services, services
+from api.store import logs as log_store
+from api.store import tasks as store
+from api.store.logs import STREAMS
+from api.store.tasks import KeyConflictError
+from schema.tasks import (
+    FINAL,
+    MAX_TASKS_PER_SUBMISSION,
+    Retry,
+    Status,
+    Stream,
+    StreamLog,
+    Submission,
+    Submitted,
+    Task,
+    TaskPage,
+)
+
+_submissions = msgspec.json.Decoder(Submission | list[Submission])
+_retry = msgspec.json.Decoder(Retry)
+_NO_CURSOR = 2**63 - 1
+_MOST_IDS = 1000
+
+TaskId = Annotated[int, Parameter(ge=1, le=_NO_CURSOR, description="Number of the task.")]
+
+
+def no_task(number: int) -> ProblemError:
+    """404 for a task."""
+    return not_found(f"there is no task {number}")
+
+
+@post(
+    "/tasks",
+    tags=["tasks"],
+    operation_class=body(
+        Submission | list[Submission], {"command": "echo hello", "name": "greeting", "timeout": 60}
+    ),
+)
+async def submit(request: Request[Any, Any, Any]) -> Submitted | list[Submitted]:
+    """Hand over one task, or an array of up to 10,000: all are stored, or none."""
+    found = services(request)
+    sent = await bodies.decoded(request, _submissions, found.settings.max_body_bytes)
+    tasks = [sent] if isinstance(sent, Submission) else sent
+    if len(tasks) > MAX_TASKS_PER_SUBMISSION:
+        raise ProblemError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"{len(tasks)} tasks in one submission: send at most {MAX_TASKS_PER_SUBMISSION}",
+        )
+    for number, task in enumerate(tasks):
+        if task.run_after is not None and task.run_after.tzinfo is None:
+            where = "" if isinstance(sent, Submission) else f"[{number}]"
+            raise ProblemError(
+                HTTPStatus.BAD_REQUEST,
+                f"the body: run_after needs an offset from UTC, as Z is - at `${where}.run_after`",
+            )
+    answers = await _store(found, tasks) if tasks else []
+    return answers[0] if isinstance(sent, Submission) else answers
+
+
+async def _store(found: Services, tasks: list[Submission]) -> list[Submitted]:
+    try:
+        lanes = await found.lanes.resolve({store.needs_of(task) for task in tasks})
+        async with found.database.acquire() as connection:
+            answers, queued = await store.submit_many(connection, tasks, lanes)
+    except TooManyLanesError:
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"`needs`: there would be more than {found.settings.max_lanes} distinct sets of labels"
+            " (MAX_LANES); labels are for kinds of machines, not for single tasks",
+        ) from None
+    except KeyConflictError as error:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            f"key {error.key!r} stands for another submission already; nothing was stored",
+        ) from None
+    SUBMITTED.inc(sum(each.created for each in answers))
+    found.notices.lanes_changed(each.lane for each in queued)
+    return answers
+
+
+@get("/tasks", tags=["tasks"])
+async def list_tasks(
+    request: Request[Any, Any, Any],
+    id_: Annotated[list[int] | None, Parameter(query="id", max_items=_MOST_IDS)] = None,
+    status: list[Status] | None = None,
+    group: str | None = None,
+    name: str | None = None,
+    agent: str | None = None,
+    limit: Annotated[int, Parameter(ge=1, le=1000)] = 100,
+    cursor: Annotated[str | None, Parameter(description="`next` of the page before.")] = None,
+) -> TaskPage:
+    """Tasks, newest first. `id` and `status` may be repeated."""
+    below = _NO_CURSOR
+    if cursor is not None:
+        if not cursor.isdecimal() or int(cursor) > _NO_CURSOR:
+            raise ProblemError(
+                HTTPStatus.BAD_REQUEST, f"cursor {cursor!r}: hand back `next` of the page before"
+            )
+        below = int(cursor)
+    async with services(request).database.acquire() as connection:
+        if id_ is not None:
+            return TaskPage(tuple(await store.get_many(connection, id_)), None)
+        ids = await store.list_ids(
+            connection, below=below, status=status, group=group, name=name, agent=agent,
+            limit=limit + 1,
+        )  # fmt: skip
+        tasks = await store.get_many(connection, ids[:limit])
+    return TaskPage(tuple(tasks), str(ids[limit - 1]) if len(ids) > limit else None)
+
+
+@get("/tasks/{task_id:int}", tags=["tasks"])
+async def show(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
+    """One task with its logs' sizes and its earlier attempts."""
+    found = services(request)
+    async with found.database.acquire() as connection:
+        tasks = await store.get_many(connection, [task_id])
+        if not tasks:
+            raise no_task(task_id)
+        attempts = await store.earlier_attempts(connection, task_id)
+        place = await log_store.attempt_place(connection, task_id, None)
+        logs: dict[Stream, StreamLog] = {}
+        if place is not None:
+            days = await log_store.list_days(connection)
+            for stream, number in STREAMS.items():
+                extents = await log_store.list_extents(connection, task_id, place, number)
+                contents = reading.describe(place, stream, extents, expired=place.day not in days)
+                logs[stream] = contents.summary()
+    return msgspec.structs.replace(tasks[0], logs=logs, attempts=attempts)
+
+
+@post("/tasks/{task_id:int}/cancel", status_code=200, tags=["tasks"])
+async def cancel(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
+    """End a task. One that runs ends when its agent has stopped it; one that is over stays so."""
+    found = services(request)
+    async with found.database.acquire() as connection:
+        cancelled = await store.cancel(connection, task_id)
+        tasks = await store.get_many(connection, [task_id])
+    if not tasks:
+        raise no_task(task_id)
+    if cancelled is not None and cancelled.session is not None:
+        found.notices.sessions_changed([cancelled.session])
+    return tasks[0]
+
+
+@post(
+    "/tasks/{task_id:int}/retry",
+    tags=["tasks"],
+    status_code=200,
+    operation_class=body(Retry, {"after_attempt": 1}, required=False),
+)
+async def retry(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
+    """Run a finished task again, with all its attempts before it."""
+    found = services(request)
+    sent = Retry()
+    if await request.body():
+        sent = await bodies.decoded(request, _retry, found.settings.max_body_bytes)
+    async with found.database.acquire() as connection:
+        queued = await store.retry(connection, task_id, sent.after_attempt)
+        tasks = await store.get_many(connection, [task_id])
+    if not tasks:
+        raise no_task(task_id)
+    task = tasks[0]
+    if queued is not None:
+        found.notices.lanes_changed([queued.lane])
+        return task
+    if (
+        sent.after_attempt is not None
+        and (task.attempt > sent.after_attempt or task.status not in FINAL)
+        and task.attempt >= sent.after_attempt
+    ):
+        return task  # asked before: the reply was lost
+    if task.status in FINAL:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            f"task {task_id} is at attempt {task.attempt}, not {sent.after_attempt}",
+        )
+    raise ProblemError(
+        HTTPStatus.CONFLICT, f"task {task_id} is {task.status}: only a finished task can run again"
+    )
+
+
+HANDLERS = [submit, list_tasks, show, cancel, retry]

@@ -1,0 +1,207 @@
+"""Live sessions: who they are, their renewal in one write every few seconds, their beats."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from api.database import Database
+from api.lanes import Lanes
+from api.problems import ProblemError
+from api.store import claims as claim_store
+from api.store import sessions as store
+from schema.sessions import Beat, BeatReply, Held, SessionOpen, SessionOpened
+
+_RENEW_S = 3.0
+_log = logging.getLogger(__name__)
+
+
+class SessionGoneError(ProblemError):
+    """No live session has that id."""
+
+    def __init__(self) -> None:
+        super().__init__(HTTPStatus.GONE, "no live session has this id: open a new one")
+
+
+class Session:
+    """One live session as this process knows it."""
+
+    def __init__(
+        self, number: int, labels: tuple[str, ...], *, drain: bool, renewed_at: float
+    ) -> None:
+        self.number = number
+        self.labels = labels
+        self.drain = drain
+        self.renewed_at = renewed_at
+        """Loop time of a moment not after the last committed renewal."""
+        self.touched = False
+        self.wake = asyncio.Event()
+        self._lanes: tuple[int, ...] = ()
+        self._lanes_known = -1
+
+    def lanes(self, lanes: Lanes) -> tuple[int, ...]:
+        """Lanes that its labels select, looked up again when lanes were made."""
+        if self._lanes_known != lanes.count:
+            self._lanes = lanes.selected_by(self.labels)
+            self._lanes_known = lanes.count
+        return self._lanes
+
+
+class Sessions:
+    """Opens, finds, renews and ends sessions; answers beats."""
+
+    def __init__(self, database: Database, lease_s: float, lease_key: bytes) -> None:
+        self._database = database
+        self._lease_s = lease_s
+        self._lease_key = lease_key
+        self._by_id: dict[str, Session] = {}
+        self._by_number: dict[int, str] = {}
+        self._stopping = False
+
+    async def open(self, request: SessionOpen) -> SessionOpened:
+        """Start a session; end the one that it replaces, whose tasks the next tick queues again."""
+        secret = secrets.token_urlsafe(16)
+        sent_at = asyncio.get_running_loop().time()
+        async with self._database.acquire() as connection, connection.transaction():
+            if request.replaces is not None:
+                old = await store.find_session(connection, request.replaces)
+                if old is not None:
+                    await store.end_session(connection, old.id, "replaced")
+            number = await store.open_session(connection, secret, request)
+        self._remember(secret, Session(number, request.labels, drain=False, renewed_at=sent_at))
+        return SessionOpened(secret, self._lease_s)
+
+    async def find(self, secret: str) -> Session:
+        """The live session, and note that it was heard of; SessionGoneError."""
+        session = self._by_id.get(secret)
+        if session is None:
+            now = asyncio.get_running_loop().time()
+            async with self._database.acquire() as connection:
+                row = await store.find_session(connection, secret)
+            if row is None or row.ended:
+                raise SessionGoneError
+            session = self._by_id.get(secret) or Session(
+                row.id, row.labels, drain=row.drain, renewed_at=now - row.age_s
+            )
+            self._remember(secret, session)
+        session.touched = True
+        return session
+
+    async def beat(self, request: Beat) -> BeatReply:
+        """Answer at once if there is news for the agent, else when there is or the wait is over."""
+        session = await self.find(request.session)
+        if request.closing:
+            async with self._database.acquire() as connection:
+                await store.end_session(connection, session.number, "closed")
+            self._forget(request.session)
+            return BeatReply(lease_s=0)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(request.wait, self._lease_s / 3)
+        # What the agent held when it asked is compared once: while it is parked it claims and
+        # reports on other connections.
+        held = request.held
+        while True:
+            session.wake.clear()
+            reply = await self._news(session, held)
+            held = None
+            if (
+                reply.redeliver
+                or not set(reply.cancel) <= set(request.cancelling)
+                or reply.drain != request.draining
+                or loop.time() >= deadline
+                or self._stopping
+            ):
+                return reply
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await session.wake.wait()
+            if request.session not in self._by_id:
+                raise SessionGoneError
+
+    async def _news(self, session: Session, held: tuple[Held, ...] | None) -> BeatReply:
+        async with self._database.acquire() as connection:
+            owned = await claim_store.held_by(connection, session.number)
+        cancel: list[Held] = [(task.id, task.attempt) for task, cancelled in owned if cancelled]
+        redeliver = []
+        if held is not None:
+            named = set(held)
+            redeliver = [
+                task.for_agent(session.number, self._lease_key)
+                for task, cancelled in owned
+                if not cancelled and (task.id, task.attempt) not in named
+            ]
+            cancel += sorted(named - {(task.id, task.attempt) for task, _ in owned})
+        age_s = asyncio.get_running_loop().time() - session.renewed_at
+        return BeatReply(
+            lease_s=max(0.0, self._lease_s - age_s),
+            cancel=tuple(cancel),
+            redeliver=tuple(redeliver),
+            drain=session.drain,
+        )
+
+    def wake(self, numbers: Iterable[int]) -> None:
+        """Something changed for these sessions: their parked beats look again."""
+        for number in numbers:
+            if session := self._by_id.get(self._by_number.get(number, "")):
+                session.wake.set()
+
+    def wake_all(self) -> None:
+        """Anything may have changed."""
+        self.wake(list(self._by_number))
+
+    def stop(self) -> None:
+        """Park no beat any more: the server goes away."""
+        self._stopping = True
+        self.wake_all()
+
+    async def run(self) -> None:
+        """Renew what was heard of, every few seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(min(_RENEW_S, self._lease_s / 10))
+            try:
+                await self._renew()
+            except Exception as error:  # noqa: BLE001 - the database is away: the next round renews
+                _log.warning("cannot renew sessions: %r", error)
+
+    async def _renew(self) -> None:
+        now = asyncio.get_running_loop().time()
+        touched = {}
+        for secret, session in list(self._by_id.items()):
+            if session.touched:
+                session.touched = False
+                touched[session.number] = secret
+            elif now - session.renewed_at > 2 * self._lease_s:
+                self._forget(secret)  # speaks to another process, or to none
+        if not touched:
+            return
+        try:
+            async with self._database.acquire() as connection:
+                alive = await store.renew_many(connection, touched)
+        except BaseException:
+            for secret in touched.values():
+                if session_again := self._by_id.get(secret):
+                    session_again.touched = True
+            raise
+        for number, secret in touched.items():
+            live = self._by_id.get(secret)
+            if live is None:
+                continue
+            if number not in alive:
+                self._forget(secret)
+                continue
+            live.renewed_at = now
+            if live.drain != alive[number]:
+                live.drain = alive[number]
+                live.wake.set()
+
+    def _remember(self, secret: str, session: Session) -> None:
+        self._by_id[secret] = session
+        self._by_number[session.number] = secret
+
+    def _forget(self, secret: str) -> None:
+        session = self._by_id.pop(secret, None)
+        if session is not None:
+            self._by_number.pop(session.number, None)
+            session.wake.set()

@@ -1,0 +1,70 @@
+"""Settings of the API, read once from the environment."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+
+class SettingsError(Exception):
+    """A variable of the environment has a value that cannot be used."""
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """One field for each variable, which is its name in capitals."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 3000
+    workers: Annotated[int, Meta(ge=1, le=256)] = field(default_factory=_cores)
+    """Processes that share the port."""
+    data_dir: str = ".data"
+    """The embedded PostgreSQL and its log, and the workers' metrics."""
+    database_url: str | None = None
+    """PostgreSQL 15 or newer; the embedded one when it is not set."""
+    token: Annotated[str, Meta(min_length=16)] | None = None
+    """When set, every request must bring it as `Authorization: Bearer …`."""
+    pool_size: Annotated[int, Meta(ge=4, le=100)] = 8
+    """Database connections of one worker, besides the one that listens."""
+    lease_s: Annotated[float, Meta(ge=1, le=3600)] = 60
+    """An agent that is silent for longer is dead, and its tasks run again."""
+    reaper_s: Annotated[float, Meta(gt=0, le=60)] = 2
+    """Pause between two looks for dead sessions."""
+    pulled_silence_s: Annotated[float, Meta(ge=1)] = 3600
+    """A task taken by the compatible `/tasks/pull` whose log is silent for longer is lost."""
+    crash_limit: Annotated[int, Meta(ge=1, le=100)] = 5
+    """How many attempts machines may lose before the task fails as `agent_lost`."""
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 16 * 1024 * 1024
+    """Of one request, as received and after its own Content-Encoding."""
+    max_queue_bytes: Annotated[int, Meta(ge=1024)] = 64 * 1024 * 1024
+    """Reports that wait for the database in one worker; beyond it agents are told to wait."""
+    max_lanes: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    """Distinct sets of needs."""
+    log_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+    """Days that logs are kept."""
+    log_level: str = "info"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the environment; SettingsError names the variable and what it may be."""
+        given = {
+            name: environ[name.upper()]
+            for name in cls.__struct_fields__
+            if environ.get(name.upper())
+        }
+        try:
+            return msgspec.convert(given, cls, strict=False)
+        except msgspec.ValidationError as error:
+            what, _, where = str(error).partition(" - at `$.")
+            name = where.rstrip("`").upper()
+            raise SettingsError(f"{name}={given.get(name.lower())!r}: {what}") from None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.host in {"localhost", "::1"} or self.host.startswith("127.")

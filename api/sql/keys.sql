@@ -1,0 +1,2 @@
+-- name: lease_key
+SELECT value FROM keys WHERE name = 'lease';

@@ -1,0 +1,59 @@
+-- name: merge_chunks
+-- The careful path, for chunks that may be stored already. Gives the places that were stored now.
+INSERT INTO log_chunks (day, task, attempt, stream, position, size, lines, crc, marks, content)
+SELECT day, task, attempt, stream, position, size, lines, crc, marks, content
+FROM unnest(
+    $1::date[], $2::bigint[], $3::integer[], $4::smallint[], $5::bigint[], $6::integer[],
+    $7::integer[], $8::bigint[], $9::bytea[], $10::bytea[]
+) WITH ORDINALITY AS c (
+    day, task, attempt, stream, position, size, lines, crc, marks, content, place
+)
+ORDER BY day, task, attempt, stream, position, place
+ON CONFLICT DO NOTHING
+RETURNING day, task, attempt, stream, position;
+
+-- name: stored_sizes
+-- What stands at these places, to tell a chunk that was sent again from a conflict.
+SELECT c.day, c.task, c.attempt, c.stream, c.position, c.size, c.crc
+FROM unnest($1::date[], $2::bigint[], $3::integer[], $4::smallint[], $5::bigint[])
+    AS p (day, task, attempt, stream, position)
+JOIN log_chunks AS c USING (day, task, attempt, stream, position);
+
+-- name: attempt_place
+-- Where the chunks of an attempt are, and what its result declared. $2 null: the newest attempt.
+-- A task that waits to run again has its newest attempt in the history already.
+SELECT attempt, day, session IS NULL AS pulled, finished_at IS NOT NULL AS ended, stdout_bytes,
+    stderr_bytes, started_at
+FROM tasks
+WHERE id = $1 AND started_at IS NOT NULL AND ($2::integer IS NULL OR attempt = $2)
+UNION ALL
+SELECT attempt, day, session IS NULL, true, stdout_bytes, stderr_bytes, started_at
+FROM attempts
+WHERE task = $1
+    AND attempt = coalesce($2, (SELECT attempt FROM tasks WHERE id = $1 AND started_at IS NULL));
+
+-- name: list_extents
+-- Chunks of one stream without their content.
+SELECT position, size, lines
+FROM log_chunks
+WHERE day = $1 AND task = $2 AND attempt = $3 AND stream = $4
+ORDER BY position;
+
+-- name: read_chunks
+-- The next few chunks of one stream from a position on.
+SELECT position, size, lines, marks, content,
+    (extract(epoch FROM received_at) * 1000000)::bigint AS received_us
+FROM log_chunks
+WHERE day = $1 AND task = $2 AND attempt = $3 AND stream = $4 AND position >= $5
+ORDER BY position
+LIMIT $6;
+
+-- name: list_days
+SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
+FROM pg_inherits AS i
+JOIN pg_class AS c ON c.oid = i.inhrelid
+WHERE i.inhparent = 'log_chunks'::regclass
+ORDER BY day;
+
+-- name: today
+SELECT (now() AT TIME ZONE 'UTC')::date;

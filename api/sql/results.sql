@@ -1,0 +1,129 @@
+-- name: finish_many
+-- One row of the arrays for each attempt that ended; fenced by id, attempt, session and state, so
+-- that only the attempt that counts can change its task. $3 session is 0 where the compatible
+-- routes claimed. $4 outcome decides what follows:
+--   succeeded, cancelled            the end
+--   failed                          again after a pause while attempts are left
+--   lost (the machine, at once), unstarted (the machine, after a pause)
+--                                   again until the machine lost $14 attempts
+--   returned                        back to its place in the queue; counts against nothing
+-- A cancellation that came before the result leaves nothing to run again.
+WITH result AS (
+    SELECT * FROM unnest(
+        $1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
+        $7::smallint[], $8::text[], $9::real[], $10::bigint[], $11::bigint[], $12::bigint[],
+        $13::bigint[]
+    ) AS r (
+        id, attempt, session, outcome, reason, exit_code, signal, message, run_s, stdout_bytes,
+        stdout_crc, stderr_bytes, stderr_crc
+    )
+),
+owned AS MATERIALIZED (
+    SELECT t.id, t.started_at, t.session, t.day, r.attempt, r.outcome, r.reason, r.exit_code,
+        r.signal, r.message, r.run_s, r.stdout_bytes, r.stdout_crc, r.stderr_bytes, r.stderr_crc,
+        CASE
+            WHEN r.outcome IN ('succeeded', 'cancelled') THEN r.outcome
+            WHEN t.cancel_requested THEN CASE r.outcome WHEN 'failed' THEN 'failed' ELSE 'cancelled' END
+            WHEN r.outcome = 'returned' THEN 'pending'
+            WHEN r.outcome = 'failed' AND t.failures + 1 < t.max_attempts THEN 'scheduled'
+            WHEN r.outcome = 'lost' AND t.crashes + 1 < $14 THEN 'pending'
+            WHEN r.outcome = 'unstarted' AND t.crashes + 1 < $14 THEN 'scheduled'
+            ELSE 'failed'
+        END AS next
+    FROM tasks AS t
+    JOIN result AS r ON r.id = t.id AND r.attempt = t.attempt
+    WHERE t.status = 'in_progress' AND coalesce(t.session, 0) = r.session
+    ORDER BY t.id
+    FOR UPDATE OF t
+),
+kept AS (
+    INSERT INTO attempts
+    SELECT id, attempt, session, started_at, now(), stdout_bytes, stdout_crc, stderr_bytes,
+        stderr_crc, exit_code, day, run_s, signal, reason, message
+    FROM owned
+    WHERE next IN ('pending', 'scheduled')
+),
+again AS (
+    UPDATE tasks AS t
+    SET status = o.next,
+        queue_seq = CASE
+            WHEN o.next = 'pending' AND o.outcome <> 'returned' THEN nextval('queue_seq')
+            ELSE t.queue_seq
+        END,
+        run_after = CASE o.next
+            WHEN 'scheduled' THEN now() + make_interval(
+                secs => least(300, 2 ^ (t.failures + t.crashes)) * (0.5 + random()))
+            ELSE t.run_after
+        END,
+        failures = t.failures + (o.outcome = 'failed')::integer,
+        crashes = t.crashes + (o.outcome IN ('lost', 'unstarted'))::integer,
+        session = NULL,
+        started_at = NULL
+    FROM owned AS o
+    WHERE t.id = o.id AND o.next IN ('pending', 'scheduled')
+    RETURNING t.id, t.attempt, t.status, t.lane, t.queue_seq
+),
+ended AS (
+    UPDATE tasks AS t
+    SET status = o.next,
+        reason = CASE o.next WHEN 'cancelled' THEN 'cancelled' ELSE o.reason END,
+        exit_code = o.exit_code,
+        signal = o.signal,
+        message = o.message,
+        run_s = o.run_s,
+        finished_at = now(),
+        stdout_bytes = o.stdout_bytes,
+        stdout_crc = o.stdout_crc,
+        stderr_bytes = o.stderr_bytes,
+        stderr_crc = o.stderr_crc
+    FROM owned AS o
+    WHERE t.id = o.id AND o.next NOT IN ('pending', 'scheduled')
+    RETURNING t.id, t.attempt, t.status, t.lane, t.queue_seq
+)
+SELECT * FROM again
+UNION ALL
+SELECT * FROM ended;
+
+-- name: ended_before
+-- Of results that finish_many did not take: those that ended with the same attempt, session and
+-- reason before, so that a result that is sent again is told from a stale one.
+SELECT r.id, r.attempt
+FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[]) AS r (id, attempt, session, reason)
+WHERE EXISTS (
+    SELECT FROM tasks AS t
+    WHERE t.id = r.id AND t.attempt = r.attempt AND coalesce(t.session, 0) = r.session
+        AND t.reason = r.reason AND t.finished_at IS NOT NULL
+) OR EXISTS (
+    SELECT FROM attempts AS a
+    WHERE a.task = r.id AND a.attempt = r.attempt AND coalesce(a.session, 0) = r.session
+        AND a.reason = r.reason
+);
+
+-- name: held_by_dead
+-- Attempts of sessions that are over. The reaper ends them each tick: a claim may commit just
+-- after its session was marked dead.
+SELECT t.id, t.attempt, t.session, s.agent, s.end_reason
+FROM tasks AS t
+JOIN sessions AS s ON s.id = t.session
+WHERE t.status = 'in_progress' AND s.ended_at IS NOT NULL
+ORDER BY t.id
+LIMIT 1000;
+
+-- name: silent_pulled
+-- Attempts of the compatible routes that were claimed, and last heard of, over $1 seconds ago.
+SELECT t.id, t.attempt
+FROM tasks AS t
+WHERE t.status = 'in_progress' AND t.session IS NULL
+    AND t.started_at < now() - make_interval(secs => $1)
+    AND NOT EXISTS (
+        SELECT FROM log_chunks AS c
+        WHERE c.day = t.day AND c.task = t.id AND c.attempt = t.attempt
+            AND c.received_at > now() - make_interval(secs => $1)
+    )
+ORDER BY t.id
+LIMIT 1000;
+
+-- name: pulled_attempt
+-- The attempt that a compatible agent means when it names the task alone: the newest one, as long
+-- as the compatible routes claimed it.
+SELECT attempt, day, status FROM tasks WHERE id = $1 AND session IS NULL AND day IS NOT NULL;

@@ -1,0 +1,118 @@
+-- name: submit_many
+-- One row for each new task, in the order of the arrays. A key that is there already gives no row.
+INSERT INTO tasks (
+    command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts, timeout_s,
+    run_after, exclusive, status
+)
+SELECT
+    command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts, timeout_s,
+    run_after, exclusive, CASE WHEN run_after > now() THEN 'scheduled' ELSE 'pending' END
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::jsonb[],
+    $8::integer[], $9::smallint[], $10::smallint[], $11::real[], $12::timestamptz[], $13::boolean[]
+) WITH ORDINALITY AS t (
+    command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts, timeout_s,
+    run_after, exclusive, place
+)
+ORDER BY place
+ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
+RETURNING id, status, lane, queue_seq, key;
+
+-- name: find_keys
+SELECT key, key_digest, id, status FROM tasks WHERE key = ANY ($1::text[]);
+
+-- name: get_many
+SELECT
+    t.id, t.status, t.command, t.priority, t.max_attempts, t.attempt, t.submitted_at, t.name,
+    t.group_name, t.env, t.cwd, lanes.needs, t.timeout_s, t.run_after, t.exclusive, t.key,
+    t.cancel_requested, s.agent, t.reason, t.exit_code, t.signal, t.message, t.started_at,
+    t.finished_at, t.run_s
+FROM tasks AS t
+JOIN lanes ON lanes.id = t.lane
+LEFT JOIN sessions AS s ON s.id = t.session
+WHERE t.id = ANY ($1::bigint[])
+ORDER BY t.id DESC;
+
+-- name: list_ids
+-- Newest first, below the cursor $1. Each filter is off when null.
+SELECT t.id
+FROM tasks AS t
+WHERE t.id < $1
+    AND ($2::text[] IS NULL OR t.status = ANY ($2))
+    AND ($3::text IS NULL OR t.group_name = $3)
+    AND ($4::text IS NULL OR t.name = $4)
+    AND ($5::text IS NULL OR t.session IN (SELECT id FROM sessions WHERE agent = $5))
+ORDER BY t.id DESC
+LIMIT $6;
+
+-- name: earlier_attempts
+SELECT a.attempt, s.agent, a.reason, a.exit_code, a.signal, a.message, a.started_at, a.finished_at,
+    a.run_s
+FROM attempts AS a
+LEFT JOIN sessions AS s ON s.id = a.session
+WHERE a.task = $1
+ORDER BY a.attempt;
+
+-- name: cancel
+-- What has not started, and what has nobody to ask, ends at once; the rest is asked to end.
+UPDATE tasks
+SET status = CASE WHEN session IS NULL THEN 'cancelled' ELSE status END,
+    reason = CASE WHEN session IS NULL THEN 'cancelled' ELSE reason END,
+    finished_at = CASE WHEN session IS NULL THEN now() END,
+    cancel_requested = true
+WHERE id = $1 AND status IN ('pending', 'scheduled', 'in_progress')
+RETURNING status, session;
+
+-- name: retry
+-- $2: the attempt that the retry follows, or null. The finished attempt goes to the history.
+WITH finished AS (
+    SELECT * FROM tasks
+    WHERE id = $1 AND status IN ('succeeded', 'failed', 'cancelled')
+        AND ($2::integer IS NULL OR attempt = $2)
+    FOR UPDATE
+),
+kept AS (
+    INSERT INTO attempts
+    SELECT id, attempt, session, started_at, finished_at, stdout_bytes, stdout_crc, stderr_bytes,
+        stderr_crc, exit_code, day, run_s, signal, reason, message
+    FROM finished
+    WHERE started_at IS NOT NULL
+)
+UPDATE tasks
+SET status = 'pending', queue_seq = nextval('queue_seq'), failures = 0, crashes = 0,
+    cancel_requested = false, session = NULL, started_at = NULL, finished_at = NULL, reason = NULL,
+    exit_code = NULL, signal = NULL, message = NULL, run_s = NULL, run_after = NULL,
+    stdout_bytes = NULL, stdout_crc = NULL, stderr_bytes = NULL, stderr_crc = NULL
+FROM finished
+WHERE tasks.id = finished.id
+RETURNING tasks.lane, tasks.queue_seq;
+
+-- name: group_counts
+SELECT status, count(*), min(submitted_at), max(finished_at)
+FROM tasks
+WHERE group_name = $1
+GROUP BY status;
+
+-- name: promote_due
+-- Tasks whose time has come join the end of their queue.
+UPDATE tasks
+SET status = 'pending', queue_seq = nextval('queue_seq')
+FROM (
+    SELECT id FROM tasks
+    WHERE status = 'scheduled' AND run_after <= now()
+    ORDER BY run_after
+    LIMIT 1000
+    FOR UPDATE SKIP LOCKED
+) AS due
+WHERE tasks.id = due.id
+RETURNING lane, queue_seq;
+
+-- name: next_due
+-- Seconds until the next scheduled task is due; null when there is none.
+SELECT extract(epoch FROM min(run_after) - now())::float8 FROM tasks WHERE status = 'scheduled';
+
+-- name: queue_depth
+SELECT status, count(*)
+FROM tasks
+WHERE status = 'pending' OR status = 'in_progress' OR status = 'scheduled'
+GROUP BY status;

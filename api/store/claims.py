@@ -1,0 +1,63 @@
+"""Claims: pending tasks change hands."""
+
+from collections.abc import Sequence
+from datetime import date
+
+import msgspec
+from asyncpg import Record
+from msgspec import Struct
+
+from api.sql import load
+from api.store import Connection
+from schema.claims import ClaimedTask
+from schema.lease import Lease, sign
+
+_SQL = load("claims")
+_decode_env = msgspec.json.Decoder(dict[str, str]).decode
+
+
+class Claimed(Struct, frozen=True, gc=False):
+    """A task in the hands of a session, as the database gives it."""
+
+    id: int
+    attempt: int
+    day: date
+    command: str
+    env: str | None
+    cwd: str | None
+    timeout: float | None
+    exclusive: bool
+
+    def for_agent(self, session: int, key: bytes) -> ClaimedTask:
+        """What goes to the agent, with its lease."""
+        return ClaimedTask(
+            id=self.id,
+            attempt=self.attempt,
+            lease=sign(Lease(self.id, self.attempt, self.day, session), key),
+            command=self.command,
+            env=None if self.env is None else _decode_env(self.env),
+            cwd=self.cwd,
+            timeout=self.timeout,
+            exclusive=self.exclusive,
+        )
+
+
+def _claimed(row: Record, first: int) -> Claimed:
+    return Claimed(*tuple(row)[first : first + 8])
+
+
+async def claim_many(
+    connection: Connection, lanes: Sequence[int], sessions: Sequence[int | None]
+) -> list[tuple[int, Claimed]]:
+    """Claim at most one task for each place in `sessions`, the best task for the first place.
+
+    Returns (place from 0, task); `None` stands for an agent of the compatible routes.
+    """
+    rows = await connection.fetch(_SQL["claim_many"], lanes, sessions)
+    return [(row[0] - 1, _claimed(row, 1)) for row in rows]
+
+
+async def held_by(connection: Connection, session: int) -> list[tuple[Claimed, bool]]:
+    """All that a session holds, and whether it shall be cancelled."""
+    rows = await connection.fetch(_SQL["held_by"], session)
+    return [(_claimed(row, 0), row["cancel_requested"]) for row in rows]

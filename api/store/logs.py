@@ -1,0 +1,215 @@
+"""Log chunks: stored as they came, one gzip member a row, in a partition a day."""
+
+import io
+import struct
+from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
+
+import asyncpg
+from msgspec import Struct
+
+from api.sql import load
+from api.store import Connection
+from schema.tasks import Stream
+
+_SQL = load("logs")
+
+STREAMS: dict[Stream, int] = {"stdout": 1, "stderr": 2}
+
+ChunkKey = tuple[date, int, int, int, int]
+"""(day, task, attempt, stream number, position)"""
+
+_COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
+_COPY_TAIL = struct.pack("!h", -1)
+# Field count, then each fixed field behind its length: day, task, attempt, stream, position,
+# size, lines, crc.
+_COPY_ROW = struct.Struct("!h ii iq ii ih iq ii ii iq")
+_COLUMNS = (
+    "day", "task", "attempt", "stream", "position", "size", "lines", "crc", "marks", "content",
+)  # fmt: skip
+_POSTGRES_EPOCH = date(2000, 1, 1).toordinal()
+
+
+class Chunk(Struct, frozen=True, gc=False):
+    """A verified chunk on its way to the table."""
+
+    day: date
+    task: int
+    attempt: int
+    stream: int
+    position: int
+    size: int
+    """Bytes, inflated."""
+    lines: int
+    crc: int
+    marks: bytes
+    content: bytes
+
+    @property
+    def key(self) -> ChunkKey:
+        """What is unique of it."""
+        return (self.day, self.task, self.attempt, self.stream, self.position)
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes in memory and in the table, about."""
+        return len(self.content) + len(self.marks) + 100
+
+
+class Extent(Struct, frozen=True, gc=False):
+    """A stored chunk without its content."""
+
+    position: int
+    size: int
+    """Bytes, inflated."""
+    lines: int
+
+
+class StoredChunk(Struct, frozen=True, gc=False):
+    """A stored chunk."""
+
+    position: int
+    size: int
+    """Bytes, inflated."""
+    lines: int
+    marks: bytes
+    content: bytes
+    received_us: int
+
+
+class AttemptPlace(Struct, frozen=True):
+    """Where the log of an attempt is, and what its result declared."""
+
+    attempt: int
+    day: date
+    pulled: bool
+    """Claimed through the compatible routes: positions are batch numbers, not bytes."""
+    ended: bool
+    stdout_bytes: int | None
+    stderr_bytes: int | None
+    started_us: int
+
+
+def _binary_row(chunk: Chunk) -> tuple[bytes, ...]:
+    fixed = _COPY_ROW.pack(
+        len(_COLUMNS),
+        4, chunk.day.toordinal() - _POSTGRES_EPOCH,
+        8, chunk.task,
+        4, chunk.attempt,
+        2, chunk.stream,
+        8, chunk.position,
+        4, chunk.size,
+        4, chunk.lines,
+        8, chunk.crc,
+    )  # fmt: skip
+    marks, content = chunk.marks, chunk.content
+    return (fixed, struct.pack("!i", len(marks)), marks, struct.pack("!i", len(content)), content)
+
+
+def binary_rows(chunks: Iterable[Chunk]) -> bytes:
+    """Rows in COPY's binary form, without head and tail; may run in any thread."""
+    return b"".join(part for chunk in chunks for part in _binary_row(chunk))
+
+
+async def copy_chunks(connection: Connection, rows: Iterable[bytes]) -> None:
+    """Store new chunks, given as binary_rows; UniqueViolationError when any was stored before.
+
+    `copy_records_to_table` would prepare a statement on each call and encode on the event loop.
+    """
+    await connection.copy_to_table(
+        "log_chunks",
+        source=io.BytesIO(b"".join((_COPY_HEAD, *rows, _COPY_TAIL))),
+        format="binary",
+        columns=_COLUMNS,
+    )
+
+
+async def merge_chunks(connection: Connection, chunks: Sequence[Chunk]) -> set[ChunkKey]:
+    """Store those that are new; returns their keys."""
+    rows = await connection.fetch(
+        _SQL["merge_chunks"],
+        *([getattr(chunk, column) for chunk in chunks] for column in _COLUMNS),
+    )
+    return {(row[0], row[1], row[2], row[3], row[4]) for row in rows}
+
+
+async def stored_sizes(
+    connection: Connection, keys: Sequence[ChunkKey]
+) -> dict[ChunkKey, tuple[int, int]]:
+    """Bytes and CRC-32 of what stands under the keys."""
+    columns = [list(column) for column in zip(*keys, strict=True)]
+    rows = await connection.fetch(_SQL["stored_sizes"], *columns)
+    return {(row[0], row[1], row[2], row[3], row[4]): (row[5], row[6]) for row in rows}
+
+
+async def attempt_place(
+    connection: Connection, task: int, attempt: int | None
+) -> AttemptPlace | None:
+    """Of the newest attempt if none is named; None when there is no such attempt."""
+    row = await connection.fetchrow(_SQL["attempt_place"], task, attempt)
+    if row is None:
+        return None
+    return AttemptPlace(
+        row["attempt"], row["day"], row["pulled"], row["ended"], row["stdout_bytes"],
+        row["stderr_bytes"], int(row["started_at"].timestamp() * 1_000_000),
+    )  # fmt: skip
+
+
+async def list_extents(
+    connection: Connection, task: int, place: AttemptPlace, stream: int
+) -> list[Extent]:
+    """All chunks of one stream, by position."""
+    rows = await connection.fetch(_SQL["list_extents"], place.day, task, place.attempt, stream)
+    return [Extent(*row) for row in rows]
+
+
+async def read_chunks(
+    connection: Connection, task: int, place: AttemptPlace, stream: int, position: int, limit: int
+) -> list[StoredChunk]:
+    """At most `limit` chunks of one stream from `position` on."""
+    rows = await connection.fetch(
+        _SQL["read_chunks"], place.day, task, place.attempt, stream, position, limit
+    )
+    return [StoredChunk(*row) for row in rows]
+
+
+async def list_days(connection: Connection) -> set[date]:
+    """Days that have a partition."""
+    return {row["day"] for row in await connection.fetch(_SQL["list_days"])}
+
+
+async def today(connection: Connection) -> date:
+    """The UTC day by the database's clock."""
+    day: date = await connection.fetchval(_SQL["today"])
+    return day
+
+
+async def add_days(connection: Connection, ahead: int) -> set[date]:
+    """Make the partitions from yesterday on; returns all days that have one. One at a time."""
+    have = await list_days(connection)
+    first = await today(connection)
+    for day in (first + timedelta(days=number) for number in range(-1, ahead + 1)):
+        if day not in have:
+            # PARTITION OF would lock all of log_chunks against its readers and writers.
+            name = f"log_chunks_{day:%Y%m%d}"
+            await connection.execute(f"CREATE TABLE {name} (LIKE log_chunks INCLUDING ALL)")
+            await connection.execute(
+                f"ALTER TABLE log_chunks ATTACH PARTITION {name}"
+                f" FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
+            )
+            have.add(day)
+    return have
+
+
+async def drop_days(connection: asyncpg.Connection, before: date) -> list[date]:
+    """Drop partitions of earlier days, each detached first without blocking readers and writers.
+
+    Needs a connection of its own, outside a transaction. LockNotAvailableError after 5 s.
+    """
+    expired = sorted(day for day in await list_days(connection) if day < before)
+    await connection.execute("SET lock_timeout = '5s'")
+    for day in expired:
+        name = f"log_chunks_{day:%Y%m%d}"
+        await connection.execute(f"ALTER TABLE log_chunks DETACH PARTITION {name} CONCURRENTLY")
+        await connection.execute(f"DROP TABLE {name}")
+    return expired

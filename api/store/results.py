@@ -1,0 +1,155 @@
+"""Results: how attempts end, and what becomes of their tasks."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import Literal
+
+from msgspec import Struct
+
+from api.sql import load
+from api.store import Connection
+from schema.reports import Result
+from schema.tasks import Reason, Status
+
+_SQL = load("results")
+
+Outcome = Literal["succeeded", "failed", "cancelled", "lost", "unstarted", "returned"]
+"""What an ended attempt means for its task: see finish_many in results.sql."""
+
+_OUTCOMES: dict[Reason, Outcome] = {
+    "exit": "failed",
+    "signal": "failed",
+    "timeout": "failed",
+    "cancelled": "cancelled",
+    "agent_lost": "lost",
+    "spawn_error": "unstarted",
+    "returned": "returned",
+}
+
+_LOST = {
+    "lost": "was not heard of for longer than its lease",
+    "replaced": "was started again",
+    "closed": "went away",
+}
+
+AttemptKey = tuple[int, int]
+"""(task, attempt)"""
+
+
+class Ended(Struct, frozen=True, kw_only=True, gc=False):
+    """One attempt that ended."""
+
+    task: int
+    attempt: int
+    session: int
+    """0 where the compatible routes claimed."""
+    outcome: Outcome
+    reason: Reason
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str | None = None
+    run_s: float | None = None
+    stdout: tuple[int, int] | None = None
+    """Declared bytes and CRC-32."""
+    stderr: tuple[int, int] | None = None
+
+    @classmethod
+    def lost(cls, task: int, attempt: int, session: int, message: str) -> "Ended":
+        """Nobody is left to say how it ended."""
+        return cls(
+            task=task,
+            attempt=attempt,
+            session=session,
+            outcome="lost",
+            reason="agent_lost",
+            message=message,
+        )
+
+
+class Change(Struct, frozen=True, gc=False):
+    """What a task became."""
+
+    task: int
+    attempt: int
+    status: Status
+    lane: int
+    queue_seq: int
+
+
+class PulledAttempt(Struct, frozen=True):
+    """The attempt that a compatible agent works on."""
+
+    attempt: int
+    day: date
+    status: Status
+
+
+def outcome_of(result: Result) -> Outcome:
+    """Success is an exit with code 0; all else depends on the reason."""
+    if result.reason == "exit" and result.exit_code == 0:
+        return "succeeded"
+    return _OUTCOMES[result.reason]
+
+
+async def finish_many(
+    connection: Connection, ended: Iterable[Ended], crash_limit: int
+) -> list[Change]:
+    """End attempts, in id order; those that do not count any more give no row."""
+    rows = sorted(ended, key=lambda each: each.task)
+    if not rows:
+        return []
+    nothing = (None, None)
+    changes = await connection.fetch(
+        _SQL["finish_many"],
+        [row.task for row in rows],
+        [row.attempt for row in rows],
+        [row.session for row in rows],
+        [row.outcome for row in rows],
+        [row.reason for row in rows],
+        [row.exit_code for row in rows],
+        [row.signal for row in rows],
+        [row.message for row in rows],
+        [row.run_s for row in rows],
+        [(row.stdout or nothing)[0] for row in rows],
+        [(row.stdout or nothing)[1] for row in rows],
+        [(row.stderr or nothing)[0] for row in rows],
+        [(row.stderr or nothing)[1] for row in rows],
+        crash_limit,
+    )
+    return [Change(*row) for row in changes]
+
+
+async def ended_before(connection: Connection, ended: Sequence[Ended]) -> set[AttemptKey]:
+    """Of attempts that finish_many did not take: those that ended in the same way before."""
+    rows = await connection.fetch(
+        _SQL["ended_before"],
+        [row.task for row in ended],
+        [row.attempt for row in ended],
+        [row.session for row in ended],
+        [row.reason for row in ended],
+    )
+    return {(row[0], row[1]) for row in rows}
+
+
+async def held_by_dead(connection: Connection) -> list[Ended]:
+    """Attempts whose session is over, at most 1,000."""
+    return [
+        Ended.lost(task, attempt, session, f"agent {agent} {_LOST[end_reason]}")
+        for task, attempt, session, agent, end_reason in await connection.fetch(
+            _SQL["held_by_dead"]
+        )
+    ]
+
+
+async def silent_pulled(connection: Connection, silence_s: float) -> list[Ended]:
+    """Attempts of compatible agents that have been silent for too long, at most 1,000."""
+    return [
+        Ended.lost(task, attempt, 0, f"no log came for {silence_s:.0f} s")
+        for task, attempt in await connection.fetch(_SQL["silent_pulled"], silence_s)
+    ]
+
+
+async def pulled_attempt(connection: Connection, task: int) -> PulledAttempt | None:
+    """The newest attempt of a task, if the compatible routes claimed it."""
+    row = await connection.fetchrow(_SQL["pulled_attempt"], task)
+    return None if row is None else PulledAttempt(*row)

@@ -1,0 +1,86 @@
+"""Sessions: the lives of agents."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Literal
+
+from msgspec import Struct
+
+from api.sql import load
+from api.store import Connection
+from schema.sessions import Agent, SessionOpen
+
+_SQL = load("sessions")
+
+
+class SessionRow(Struct, frozen=True):
+    """A session as the database knows it."""
+
+    id: int
+    labels: tuple[str, ...]
+    drain: bool
+    age_s: float
+    """Since the last committed renewal."""
+    ended: bool
+
+
+def _digest(session: str) -> bytes:
+    return hashlib.sha256(session.encode()).digest()
+
+
+async def open_session(connection: Connection, session: str, request: SessionOpen) -> int:
+    """Store a new session under its secret id; returns its row number."""
+    return int(
+        await connection.fetchval(
+            _SQL["open_session"],
+            _digest(session),
+            request.agent,
+            request.labels,
+            request.slots,
+            request.version,
+        )
+    )
+
+
+async def find_session(connection: Connection, session: str) -> SessionRow | None:
+    """Look a session up by its secret id."""
+    row = await connection.fetchrow(_SQL["find_session"], _digest(session))
+    return None if row is None else SessionRow(row[0], tuple(row[1]), *tuple(row)[2:])
+
+
+async def renew_many(connection: Connection, sessions: Iterable[int]) -> dict[int, bool]:
+    """Renew sessions; returns those that still live, and whether each shall drain."""
+    rows = await connection.fetch(_SQL["renew_many"], sorted(sessions))
+    return {row["id"]: row["drain"] for row in rows}
+
+
+async def end_session(
+    connection: Connection, session: int, reason: Literal["closed", "replaced"]
+) -> None:
+    """End a session for good. What it holds is for the reaper."""
+    await connection.execute(_SQL["end_session"], session, reason)
+
+
+async def end_lost(connection: Connection, lease_s: float) -> list[tuple[int, str]]:
+    """End all sessions that were silent for longer; returns their numbers and agents."""
+    return [(row[0], row[1]) for row in await connection.fetch(_SQL["end_lost"], lease_s)]
+
+
+async def list_sessions(connection: Connection, *, ended: bool) -> list[Agent]:
+    """At most 1,000, newest first."""
+    rows = await connection.fetch(_SQL["list_sessions"], ended)
+    return [
+        Agent(
+            agent=row["agent"],
+            labels=tuple(row["labels"]),
+            slots=row["slots"],
+            running=row["running"],
+            version=row["version"],
+            alive=row["alive"],
+            drain=row["drain"],
+            opened_at=row["opened_at"],
+            seen_at=row["seen_at"],
+            ended_at=row["ended_at"],
+        )
+        for row in rows
+    ]

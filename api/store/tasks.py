@@ -1,0 +1,183 @@
+"""Tasks: handed over, looked at, cancelled, run again."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+from asyncpg import Record
+from msgspec import Struct
+
+from api.sql import load
+from api.store import Connection
+from api.store.lanes import Needs
+from schema.tasks import Attempt, Group, Status, Submission, Submitted, Task
+
+_SQL = load("tasks")
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode_env = msgspec.json.Decoder(dict[str, str]).decode
+
+
+class KeyConflictError(Exception):
+    """A key of the submission stands for another submission already."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class Queued(Struct, frozen=True, gc=False):
+    """A task that may be claimed now, and its place."""
+
+    lane: int
+    queue_seq: int
+
+
+class Cancelled(Struct, frozen=True, gc=False):
+    """What a cancellation came upon."""
+
+    status: Status
+    session: int | None
+    """Who must be told, while the task is in progress."""
+
+
+def needs_of(task: Submission) -> Needs:
+    """The lane of a submission, as its needs."""
+    return tuple(sorted(set(task.needs)))
+
+
+async def submit_many(
+    connection: Connection, tasks: Sequence[Submission], lanes: Mapping[Needs, int]
+) -> tuple[list[Submitted], list[Queued]]:
+    """Store all tasks in one transaction, or none.
+
+    `lanes` has the needs of every task. Returns one answer per task, in order, and the new tasks
+    that may be claimed now. KeyConflictError when a key stands for another submission.
+    """
+    digests = [
+        None if task.key is None else hashlib.sha256(_encode(task)).digest() for task in tasks
+    ]
+    async with connection.transaction():
+        rows = await connection.fetch(
+            _SQL["submit_many"],
+            [task.command for task in tasks],
+            [task.name for task in tasks],
+            [task.group for task in tasks],
+            [task.cwd for task in tasks],
+            [task.key for task in tasks],
+            digests,
+            [_encode(task.env).decode() if task.env else None for task in tasks],
+            [lanes[needs_of(task)] for task in tasks],
+            [task.priority for task in tasks],
+            [task.max_attempts for task in tasks],
+            [task.timeout for task in tasks],
+            [task.run_after for task in tasks],
+            [task.exclusive for task in tasks],
+        )
+        keys = [task.key for task in tasks if task.key is not None]
+        known = (
+            {row["key"]: row for row in await connection.fetch(_SQL["find_keys"], keys)}
+            if keys
+            else {}
+        )
+        for task, digest in zip(tasks, digests, strict=True):
+            if task.key is not None and known[task.key]["key_digest"] != digest:
+                raise KeyConflictError(task.key)
+    created = {row["id"] for row in rows}
+    keyless = iter(row for row in rows if row["key"] is None)
+    answers = []
+    for task in tasks:
+        row = next(keyless) if task.key is None else known[task.key]
+        answers.append(Submitted(row["id"], row["status"], row["id"] in created))
+        created.discard(row["id"])  # the second one with that key did not create it
+    queued = [Queued(row["lane"], row["queue_seq"]) for row in rows if row["status"] == "pending"]
+    return answers, queued
+
+
+def _task(row: Record) -> Task:
+    env = row["env"]
+    return Task(
+        id=row["id"], status=row["status"], command=row["command"], priority=row["priority"],
+        max_attempts=row["max_attempts"], attempt=row["attempt"], submitted_at=row["submitted_at"],
+        name=row["name"], group=row["group_name"], env=None if env is None else _decode_env(env),
+        cwd=row["cwd"], needs=tuple(row["needs"]), timeout=row["timeout_s"],
+        run_after=row["run_after"], exclusive=row["exclusive"], key=row["key"],
+        cancel_requested=row["cancel_requested"], agent=row["agent"], reason=row["reason"],
+        exit_code=row["exit_code"], signal=row["signal"], message=row["message"],
+        started_at=row["started_at"], finished_at=row["finished_at"], run_s=row["run_s"],
+    )  # fmt: skip
+
+
+async def get_many(connection: Connection, ids: Iterable[int]) -> list[Task]:
+    """Those of the tasks that exist, newest first."""
+    return [_task(row) for row in await connection.fetch(_SQL["get_many"], list(ids))]
+
+
+async def list_ids(
+    connection: Connection,
+    *,
+    below: int,
+    status: Sequence[Status] | None,
+    group: str | None,
+    name: str | None,
+    agent: str | None,
+    limit: int,
+) -> list[int]:
+    """Newest first, numbers smaller than `below`; a filter that is None is off."""
+    rows = await connection.fetch(_SQL["list_ids"], below, status, group, name, agent, limit)
+    return [row[0] for row in rows]
+
+
+async def earlier_attempts(connection: Connection, task: int) -> tuple[Attempt, ...]:
+    """Superseded attempts, oldest first."""
+    rows = await connection.fetch(_SQL["earlier_attempts"], task)
+    return tuple(
+        Attempt(
+            attempt=row["attempt"], agent=row["agent"], reason=row["reason"],
+            exit_code=row["exit_code"], signal=row["signal"], message=row["message"],
+            started_at=row["started_at"], finished_at=row["finished_at"], run_s=row["run_s"],
+        )
+        for row in rows
+    )  # fmt: skip
+
+
+async def cancel(connection: Connection, task: int) -> Cancelled | None:
+    """End a task, or ask for its end; None when it is over already or was never there."""
+    row = await connection.fetchrow(_SQL["cancel"], task)
+    return None if row is None else Cancelled(*row)
+
+
+async def retry(connection: Connection, task: int, after_attempt: int | None) -> Queued | None:
+    """Queue a finished task again; None when it is not finished, or went on to another attempt."""
+    row = await connection.fetchrow(_SQL["retry"], task, after_attempt)
+    return None if row is None else Queued(*row)
+
+
+async def group(connection: Connection, name: str) -> Group | None:
+    """Counts and times of a group; None when no task names it."""
+    rows = await connection.fetch(_SQL["group_counts"], name)
+    if not rows:
+        return None
+    open_ = any(row[3] is None for row in rows)
+    return Group(
+        name=name,
+        counts={row[0]: row[1] for row in rows},
+        total=sum(row[1] for row in rows),
+        submitted_at=min(row[2] for row in rows),
+        finished_at=None if open_ else max(row[3] for row in rows),
+    )
+
+
+async def promote_due(connection: Connection) -> list[Queued]:
+    """Queue scheduled tasks whose time has come, at most 1,000."""
+    return [Queued(*row) for row in await connection.fetch(_SQL["promote_due"])]
+
+
+async def next_due(connection: Connection) -> float | None:
+    """Seconds until the next scheduled task is due; None when there is none."""
+    seconds: float | None = await connection.fetchval(_SQL["next_due"])
+    return seconds
+
+
+async def queue_depth(connection: Connection) -> dict[Status, int]:
+    """How many tasks have not ended, by status."""
+    return {row[0]: row[1] for row in await connection.fetch(_SQL["queue_depth"])}

@@ -1,0 +1,1 @@
+"""For people and their programs: a Python client of the API, and the `dw` command."""

@@ -1,0 +1,233 @@
+"""The client: one method for each route that people use.
+
+```python
+async with Client("http://127.0.0.1:3000") as dw:
+    [task] = await dw.submit([Submission(command="make test")])
+    done = await dw.wait([task.id])
+    async with dw.logs(task.id) as log:
+        async for piece in log:
+            ...
+```
+
+Everything raised on purpose is a `client.errors.DwError`. Requests that fail on the way, or meet
+a busy server, are sent again for a bounded time; nothing happens twice by that.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from client.errors import BrokenOffError, DwError, UnreadableError
+from client.settings import DEFAULT_URL
+from client.transport import Params, Patience, Transport
+from client.waiting import Progress, Waited, wait
+from schema.sessions import Agent
+from schema.tasks import (
+    MAX_TASKS_PER_SUBMISSION,
+    Group,
+    LogState,
+    Retry,
+    Status,
+    Stream,
+    Submission,
+    Submitted,
+    Task,
+    TaskPage,
+)
+
+T = TypeVar("T")
+Timestamps = Literal["iso", "elapsed", "none"]
+
+BODY_BYTES = 4 * 1024 * 1024
+"""The most of one submission's body: servers bound what they read."""
+
+_STATES: dict[str, LogState] = {
+    state: state for state in ("complete", "open", "missing", "undeclared", "expired")
+}
+
+
+class Log:
+    """A log that is being read: iterate over it for its bytes, in pieces of any size."""
+
+    def __init__(self, reply: aiohttp.ClientResponse, url: str) -> None:
+        self.state: LogState = _STATES.get(reply.headers.get("Log-State", ""), "open")
+        """What the log said of itself when the reading began."""
+        self._reply = reply
+        self._url = url
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        received = 0
+        try:
+            async for piece in self._reply.content.iter_any():
+                received += len(piece)
+                yield piece
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise BrokenOffError(self._url, received) from error
+
+
+class Client:
+    """Speaks to one server. Use it as an async context manager, in one event loop."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        token: str | None = None,
+        *,
+        patience: Patience | None = None,
+        notice: Callable[[DwError, float], None] | None = None,
+    ) -> None:
+        """`notice` hears of an outage: its first failure, and the seconds to keep trying."""
+        self.url = url.rstrip("/")
+        self._token = token
+        self._patience = patience or Patience()
+        self._notice = notice
+
+    async def __aenter__(self) -> Self:
+        self._http = Transport(self.url, self._token, self._patience, self._notice)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._http.close()
+
+    async def submit(self, tasks: Sequence[Submission]) -> list[Submitted]:
+        """Hand over any number of tasks; the answers stand in the same order.
+
+        Those without a `key` are given one, so that a lost reply doubles nothing. Over 10,000
+        tasks or 4 MiB go in several requests: where a later one is refused, the earlier stand.
+        """
+        answers: list[Submitted] = []
+        for body in _bodies(_keyed(tasks)):
+            reply = await self._http.request("POST", "/tasks", body=body)
+            answers += self._decode(reply, list[Submitted])
+        return answers
+
+    async def task(self, task_id: int) -> Task:
+        """One task, with its logs' sizes and earlier attempts; NotFoundError."""
+        return self._decode(await self._http.request("GET", f"/tasks/{task_id}"), Task)
+
+    async def tasks(
+        self,
+        *,
+        ids: Iterable[int] = (),
+        status: Iterable[Status] = (),
+        group: str | None = None,
+        name: str | None = None,
+        agent: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> TaskPage:
+        """Tasks that fit all filters, newest first; at most a few hundred `ids` (one address)."""
+        params = [("id", str(one)) for one in ids] + [("status", one) for one in status]
+        params += _given(group=group, name=name, agent=agent, limit=limit, cursor=cursor)
+        return self._decode(await self._http.request("GET", "/tasks", params), TaskPage)
+
+    @asynccontextmanager
+    async def logs(
+        self,
+        task_id: int,
+        *,
+        stream: Stream | None = None,
+        attempt: int | None = None,
+        offset: int | None = None,
+        tail: int | None = None,
+        timestamps: Timestamps | None = None,
+    ) -> AsyncIterator[Log]:
+        """Read one stream, or both in the order of their arrival.
+
+        `attempt` is the newest unless given; `offset` counts bytes and needs a `stream`; `tail`
+        counts lines. NotFoundError; BrokenOffError where the connection ends inside.
+        """
+        params = _given(
+            stream=stream, attempt=attempt, offset=offset, tail=tail, timestamps=timestamps
+        )
+        path = f"/tasks/{task_id}/logs"
+        async with self._http.stream(path, params) as reply:
+            yield Log(reply, f"{self.url}{path}")
+
+    async def cancel(self, task_id: int) -> Task:
+        """Ask that a task ends. One that runs ends when its agent has ended it; NotFoundError."""
+        return self._decode(await self._http.request("POST", f"/tasks/{task_id}/cancel"), Task)
+
+    async def retry(self, task_id: int, after_attempt: int | None = None) -> Task:
+        """Run a finished task once more, after the attempt that is its newest now.
+
+        NotFoundError; ConflictError while it runs, or where `after_attempt` is not its newest.
+        """
+        if after_attempt is None:
+            after_attempt = (await self.task(task_id)).attempt
+        body = msgspec.json.encode(Retry(after_attempt))
+        return self._decode(
+            await self._http.request("POST", f"/tasks/{task_id}/retry", body=body), Task
+        )
+
+    async def group(self, name: str) -> Group:
+        """How far the tasks of a group are; NotFoundError where it has none."""
+        path = f"/groups/{quote(name, safe='')}"
+        return self._decode(await self._http.request("GET", path), Group)
+
+    async def agents(self, *, ended: bool = False) -> list[Agent]:
+        """Agents that live; also those that have ended."""
+        params = [("all", "true")] if ended else []
+        return self._decode(await self._http.request("GET", "/agents", params), list[Agent])
+
+    async def wait(
+        self,
+        ids: Collection[int] = (),
+        *,
+        group: str | None = None,
+        seen: Callable[[Progress], None] | None = None,
+        at_most_s: float | None = None,
+    ) -> Waited:
+        """Until every one of these tasks, or of that group, has ended.
+
+        With both, the ids count; a group that holds just these tasks makes waiting cheaper.
+        `seen` hears of every look. NotFoundError; StillRunningError after `at_most_s` seconds.
+        """
+        return await wait(self, ids, group, seen, at_most_s)
+
+    def _decode(self, body: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.DecodeError as error:
+            raise UnreadableError(self.url, 200, str(error)) from error
+
+
+def _given(**params: str | int | None) -> Params:
+    return [(name, str(value)) for name, value in params.items() if value is not None]
+
+
+def _keyed(tasks: Sequence[Submission]) -> Iterator[Submission]:
+    prefix = secrets.token_urlsafe(16)
+    for index, task in enumerate(tasks):
+        if task.key is None:
+            yield msgspec.structs.replace(task, key=f"{prefix}.{index}")
+        else:
+            yield task
+
+
+def _bodies(tasks: Iterable[Submission]) -> Iterator[bytes]:
+    """JSON arrays that keep to both bounds of one request."""
+    encoded: list[bytes] = []
+    size = 0
+    for task in tasks:
+        one = msgspec.json.encode(task)
+        if encoded and (
+            len(encoded) == MAX_TASKS_PER_SUBMISSION or size + len(one) + 1 > BODY_BYTES
+        ):
+            yield b"[%s]" % b",".join(encoded)
+            encoded, size = [], 0
+        encoded.append(one)
+        size += len(one) + 1
+    if encoded:
+        yield b"[%s]" % b",".join(encoded)

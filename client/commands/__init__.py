@@ -1,0 +1,1 @@
+"""The commands of `dw`, one module for each kind."""

@@ -1,0 +1,57 @@
+"""`dw agents`."""
+
+from datetime import UTC, datetime
+
+import click
+
+from client import render
+from client.client import Client
+from client.commands.running import complain, console, json_option, run, write_json
+from schema.sessions import Agent
+
+
+@click.command("agents")
+@click.option("--all", "ended", is_flag=True, help="Also agents that have ended.")
+@json_option
+def command(ended: bool, as_json: bool) -> int:
+    """List agents: what they run, how much they may run at once, what they offer."""
+
+    async def main(dw: Client) -> int:
+        agents = await dw.agents(ended=ended)
+        if as_json:
+            write_json(agents)
+        elif agents:
+            _table(agents)
+        else:
+            complain("no agents: start one with `just agent 16`")
+        return 0
+
+    return run(main)
+
+
+def _table(agents: list[Agent]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - see `console`
+    from rich.text import Text  # noqa: PLC0415
+
+    now = datetime.now(UTC)
+    out = Table(box=None, pad_edge=False, header_style="bold")
+    out.add_column("agent", no_wrap=True, overflow="ellipsis", max_width=30)
+    out.add_column("state", no_wrap=True)
+    out.add_column("running", justify="right", no_wrap=True)
+    out.add_column("slots", justify="right", no_wrap=True)
+    out.add_column("labels", overflow="fold")
+    out.add_column("version", no_wrap=True)
+    out.add_column("seen", justify="right", no_wrap=True)
+    for agent in agents:
+        state = ("draining" if agent.drain else "alive") if agent.alive else "ended"
+        style = {"alive": "green", "draining": "yellow", "ended": "dim"}[state]
+        out.add_row(
+            Text(render.one_line(agent.agent)),
+            Text(state, style=style),
+            str(agent.running),
+            str(agent.slots),
+            Text(render.one_line(", ".join(agent.labels))),
+            Text(render.one_line(agent.version)),
+            render.age(agent.seen_at, now),
+        )
+    console().print(out)

@@ -1,0 +1,87 @@
+"""`dw ls`."""
+
+from datetime import UTC, datetime
+from typing import get_args
+
+import click
+
+from client import render
+from client.client import Client
+from client.commands.running import complain, console, json_option, run, write_json
+from schema.tasks import Status, Task
+
+_PAGE = 500  # tasks a request
+
+
+@click.command("ls")
+@click.option(
+    "--status", "-s", multiple=True, type=click.Choice(get_args(Status)), help="May be repeated."
+)
+@click.option("--group", "-g", help="Of this group.")
+@click.option("--name", help="Of this name, as a whole.")
+@click.option("--agent", help="Run by this agent.")
+@click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True)
+@json_option
+def command(
+    status: tuple[Status, ...],
+    group: str | None,
+    name: str | None,
+    agent: str | None,
+    count: int,
+    as_json: bool,
+) -> int:
+    """List tasks, newest first."""
+
+    async def main(dw: Client) -> int:
+        tasks: list[Task] = []
+        cursor: str | None = None
+        while True:
+            page = await dw.tasks(
+                status=status,
+                group=group,
+                name=name,
+                agent=agent,
+                limit=min(_PAGE, count - len(tasks)),
+                cursor=cursor,
+            )
+            tasks += page.tasks
+            cursor = page.next
+            if cursor is None or len(tasks) >= count:
+                break
+        if as_json:
+            write_json(tasks)
+            return 0
+        if tasks:
+            table(tasks)
+        else:
+            complain("no such tasks" if status or group or name or agent else "no tasks yet")
+        if cursor is not None:
+            complain(f"there are more: dw ls -n {count * 5}")
+        return 0
+
+    return run(main)
+
+
+def table(tasks: list[Task]) -> None:
+    """Write one line for each task."""
+    from rich.table import Table  # noqa: PLC0415 - see `console`
+    from rich.text import Text  # noqa: PLC0415
+
+    now = datetime.now(UTC)
+    out = Table(box=None, pad_edge=False, header_style="bold")
+    out.add_column("id", justify="right", no_wrap=True)
+    out.add_column("status", no_wrap=True)
+    out.add_column("task")  # the only one that may be made narrower: its cells are cut
+    out.add_column("agent", no_wrap=True, overflow="ellipsis", max_width=20)
+    out.add_column("ran", justify="right", no_wrap=True)
+    out.add_column("age", justify="right", no_wrap=True)
+    for task in tasks:
+        out.add_row(
+            str(task.id),
+            Text(render.status(task), style=render.style(task)),
+            Text(render.title(task), no_wrap=True, overflow="ellipsis"),
+            Text(render.one_line(task.agent or "")),
+            render.run_time(task, now),
+            render.age(task.submitted_at, now),
+        )
+    console().print(out)

@@ -1,0 +1,1 @@
+"""`just demo`: a throwaway server and agent run real tasks, and every log is checked."""

@@ -1,0 +1,121 @@
+"""What people write on a command line or in a file, as submissions: pure."""
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from schema.tasks import Submission
+
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+class BadInputError(ValueError):
+    """What was written cannot be meant; the text says where and why."""
+
+
+def command_line(words: Sequence[str]) -> str:
+    """One word is a shell line as it is; several are quoted, so that each stays one word."""
+    return words[0] if len(words) == 1 else shlex.join(words)
+
+
+def seconds(text: str) -> float:
+    """Read `90`, `30s`, `1.5h` or `1h30m`; BadInputError."""
+    text = text.strip().lower()
+    try:
+        value = float(text)
+    except ValueError:
+        parts = _PART.findall(text)
+        if not parts or "".join(number + unit for number, unit in parts) != text:
+            raise BadInputError(f"{text!r} is no duration: write 90, 30s, 5m, 2h, 1h30m") from None
+        value = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    if not 0 < value < float("inf"):
+        raise BadInputError(f"{text!r} is no duration: it must be over 0")
+    return value
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """Read a time like `2026-12-24T18:00+01:00`, or a duration from `now` on; BadInputError.
+
+    A time without an offset is local to `now`'s zone.
+    """
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return now + timedelta(seconds=seconds(text.removeprefix("+")))
+        except BadInputError:
+            raise BadInputError(
+                f"{text!r} is no time: write 2026-12-24T18:00+01:00, or 10m for in ten minutes"
+            ) from None
+    return when if when.tzinfo is not None else when.replace(tzinfo=now.tzinfo)
+
+
+def variables(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Read `K=V`, and `K` alone as the value that it has here; BadInputError."""
+    env: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name:
+            raise BadInputError(f"--env {word!r} has no name: write K=V")
+        if not equals:
+            if name not in environ:
+                raise BadInputError(f"--env {name}: there is no such variable here; write K=V")
+            value = environ[name]
+        env[name] = value
+    return env
+
+
+def from_command(command: str, defaults: Mapping[str, Any]) -> Submission:
+    """Make a submission of one command; BadInputError."""
+    try:
+        return msgspec.convert({**defaults, "command": command}, Submission)
+    except msgspec.ValidationError as error:
+        raise BadInputError(str(error)) from None
+
+
+def from_lines(lines: Iterable[str], defaults: Mapping[str, Any]) -> Iterator[Submission]:
+    """One submission a line: a shell line, or a JSON object with the fields of a submission.
+
+    Blank lines and those that start with `#` are skipped. A line's own fields win over the
+    defaults, also single variables of `env`. BadInputError names the line.
+    """
+    for number, raw in enumerate(lines, start=1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        try:
+            yield _from_line(line, defaults)
+        except (msgspec.DecodeError, BadInputError) as error:
+            raise BadInputError(f"line {number}: {error}") from None
+
+
+def _from_line(line: str, defaults: Mapping[str, Any]) -> Submission:
+    if not line.startswith("{"):
+        return from_command(line, defaults)
+    try:
+        fields = msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise BadInputError(
+            f"{error} (a line that starts with {{ must be a JSON object; "
+            "for a shell group write: true; { …; })"
+        ) from None
+    env = fields.get("env")
+    if isinstance(env, dict) and "env" in defaults:
+        fields["env"] = {**defaults["env"], **env}
+    return msgspec.convert({**defaults, **fields}, Submission)
+
+
+def numbered_keys(tasks: Sequence[Submission], key: str | None) -> list[Submission]:
+    """Many tasks under one key: `key.1`, `key.2`, … A task's own key stays."""
+    if key is None or len(tasks) == 1:
+        return [_with_key(task, key) for task in tasks]
+    return [_with_key(task, f"{key}.{number}") for number, task in enumerate(tasks, start=1)]
+
+
+def _with_key(task: Submission, key: str | None) -> Submission:
+    return task if task.key is not None else msgspec.structs.replace(task, key=key)

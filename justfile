@@ -1,0 +1,79 @@
+set positional-arguments
+
+# List the recipes.
+[private]
+default:
+    @'{{ just_executable() }}' --justfile '{{ justfile() }}' --list --unsorted
+
+# Start the API, and a PostgreSQL of its own where DATABASE_URL is not set.
+[group('use')]
+[no-exit-message]
+serve *ARGS: setup
+    @exec .venv/bin/python -m api "$@"
+
+# Start an agent that runs SLOTS tasks in parallel.
+[group('use')]
+[no-exit-message]
+agent SLOTS="1" *ARGS: setup
+    @exec .venv/bin/python -m agent "$@"
+
+# Start everything, run a few tasks, and show what came out.
+[group('use')]
+[no-exit-message]
+demo *ARGS: setup
+    @exec .venv/bin/python -m client.demo "$@"
+
+# Submit and watch tasks: just dw submit -- 'echo hello'
+[group('use')]
+[no-exit-message]
+[no-cd]
+dw *ARGS: setup
+    @exec '{{ justfile_directory() }}/.venv/bin/dw' "$@"
+
+# Build .venv from requirements/dev.txt; does nothing when it is up to date.
+[group('develop')]
+setup:
+    @requirements/setup.sh
+
+# Format the code, and mend what can be mended.
+[group('develop')]
+fmt: setup
+    @.venv/bin/ruff check --fix --quiet
+    @.venv/bin/ruff format --quiet
+
+# Lint, formatting, types and layers: what CI checks before the tests.
+[group('develop')]
+check: setup
+    @.venv/bin/ruff check
+    @.venv/bin/ruff format --check --quiet
+    @.venv/bin/mypy --no-error-summary
+    @.venv/bin/lint-imports --no-timing
+
+# Check, then test: just test -k claim
+[group('develop')]
+[no-exit-message]
+test *ARGS: check
+    @exec .venv/bin/python -m pytest "$@"
+
+# Pin requirements/*.txt again, from pyproject.toml and tools.in (just lock --upgrade).
+[group('develop')]
+lock *ARGS:
+    @requirements/lock.sh "$@"
+
+# Remove what tools made; the data of `just serve` stays.
+[group('develop')]
+clean:
+    @rm -rf .venv .tools/new .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+    @find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pytest-benchmark: claim latency, upload throughput, and the pieces they are made of.
+[group('measure')]
+[no-exit-message]
+bench *ARGS: setup
+    @exec .venv/bin/python -m pytest benchmarks --override-ini addopts=--import-mode=importlib --benchmark-only "$@"
+
+# Locust against a running API: just load --headless -u 50 -t 60s
+[group('measure')]
+[no-exit-message]
+load *ARGS: setup
+    @exec .venv/bin/locust -f loadtest/agents.py "$@"

@@ -1,0 +1,252 @@
+"""A small server that speaks the people's routes, for tests of what stands on the other side."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+from aiohttp import web
+
+from schema.problems import Problem
+from schema.sessions import Agent
+from schema.tasks import (
+    FINAL,
+    Group,
+    LogState,
+    Retry,
+    Stream,
+    StreamLog,
+    Submission,
+    Submitted,
+    Task,
+    TaskPage,
+)
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Fake:
+    """What the server knows, for a test to look at and to change while it runs."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[int, Task] = {}
+        self.keys: dict[str, int] = {}
+        self.logs: dict[tuple[int, int, Stream], bytes] = {}
+        self.missing: dict[Stream, tuple[tuple[int, int], ...]] = {}
+        self.log_state: LogState = "complete"
+        self.agents: list[Agent] = []
+        self.seen: list[str] = []
+        """Method and path with query of every request, in order."""
+        self.authorization: list[str | None] = []
+        self.faults: list[Callable[[web.Request], Awaitable[web.StreamResponse | None]]] = []
+        """Each is used up by one request; null lets it through."""
+        self.on_request: Callable[[web.Request], None] = lambda request: None
+        self.url = ""
+
+    def add(self, **fields: object) -> Task:
+        """Make a task as if it was there before."""
+        base = {"id": len(self.tasks) + 1, "status": "pending", "command": "true", "attempt": 0}
+        base |= {"priority": 5, "max_attempts": 1, "submitted_at": NOW}
+        task = msgspec.convert(base | fields, Task)
+        self.tasks[task.id] = task
+        return task
+
+    def change(self, task_id: int, **fields: object) -> None:
+        """Let the task move on."""
+        self.tasks[task_id] = msgspec.structs.replace(self.tasks[task_id], **fields)
+
+    def log(self, task_id: int, stream: Stream, data: bytes, attempt: int = 1) -> None:
+        """Let the task write more."""
+        place = (task_id, attempt, stream)
+        self.logs[place] = self.logs.get(place, b"") + data
+
+    def count(self, start: str) -> int:
+        """How many requests began so."""
+        return sum(one.startswith(start) for one in self.seen)
+
+
+@web.middleware
+async def _watch(request: web.Request, handler: Handler) -> web.StreamResponse:
+    fake = request.app[FAKE]
+    fake.seen.append(f"{request.method} {request.rel_url}")
+    fake.authorization.append(request.headers.get("Authorization"))
+    fake.on_request(request)
+    if fake.faults:
+        answer = await fake.faults.pop(0)(request)
+        if answer is not None:
+            return answer
+    return await handler(request)
+
+
+FAKE = web.AppKey("fake", Fake)
+
+
+def reply(value: object, status: int = 200) -> web.Response:
+    """JSON, as the API writes it."""
+    kind = "application/problem+json" if isinstance(value, Problem) else "application/json"
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type=kind)
+
+
+def problem(
+    status: int, title: str, detail: str = "", retry_after: float | None = None
+) -> web.Response:
+    """Make a problem document."""
+    return reply(
+        Problem(status=status, title=title, detail=detail, retry_after=retry_after), status
+    )
+
+
+async def _submit(request: web.Request) -> web.Response:
+    fake, answers = request.app[FAKE], []
+    try:
+        given = msgspec.json.decode(await request.read(), type=list[Submission])
+    except msgspec.ValidationError as error:
+        return problem(400, "Invalid submission", str(error))
+    for one in given:
+        assert one.key is not None
+        created = one.key not in fake.keys
+        if created:
+            fields = {name: getattr(one, name) for name in ("command", "name", "group", "key")}
+            fake.keys[one.key] = fake.add(**fields).id
+        task_id = fake.keys[one.key]
+        answers.append(Submitted(task_id, fake.tasks[task_id].status, created))
+    return reply(answers, 201)
+
+
+async def _list(request: web.Request) -> web.Response:
+    query = request.query
+    ids = {int(one) for one in query.getall("id", [])}
+    found = [
+        task
+        for task in sorted(request.app[FAKE].tasks.values(), key=lambda task: -task.id)
+        if (not ids or task.id in ids)
+        and task.status in query.getall("status", [task.status])
+        and query.get("group", task.group) == task.group
+        and query.get("name", task.name) == task.name
+        and task.id < int(query.get("cursor", 2**62))
+    ]
+    limit = int(query.get("limit", 100))
+    after = str(found[limit - 1].id) if len(found) > limit else None
+    return reply(TaskPage(tuple(found[:limit]), after))
+
+
+def _known(request: web.Request) -> Task:
+    task = request.app[FAKE].tasks.get(int(request.match_info["id"]))
+    if task is None:
+        raise web.HTTPNotFound
+    return task
+
+
+def _logs_of(fake: Fake, task: Task) -> dict[Stream, StreamLog]:
+    state = fake.log_state if task.status in FINAL else "open"
+    return {
+        stream: StreamLog(
+            state=state,
+            bytes=len(data),
+            lines=data.count(b"\n"),
+            missing=fake.missing.get(stream, ()),
+        )
+        for (task_id, attempt, stream), data in fake.logs.items()
+        if (task_id, attempt) == (task.id, task.attempt)
+    }
+
+
+async def _task(request: web.Request) -> web.Response:
+    fake = request.app[FAKE]
+    task = _known(request)
+    return reply(msgspec.structs.replace(task, logs=_logs_of(fake, task), attempts=()))
+
+
+async def _logs(request: web.Request) -> web.StreamResponse:
+    fake, query, task = request.app[FAKE], request.query, _known(request)
+    attempt = int(query.get("attempt", task.attempt))
+    both: tuple[Stream, ...] = ("stdout", "stderr")
+    streams = [one for one in both if query.get("stream", one) == one]
+    data = b"".join(fake.logs.get((task.id, attempt, one), b"") for one in streams)
+    data = data[int(query.get("offset", 0)) :]
+    if "tail" in query:
+        data = b"".join(data.splitlines(keepends=True)[-int(query["tail"]) :])
+    out = web.StreamResponse()
+    out.headers["Log-State"] = fake.log_state if task.status in FINAL else "open"
+    out.content_type = "text/plain"
+    await out.prepare(request)
+    for start in range(0, len(data), 100_000):
+        await out.write(data[start : start + 100_000])
+    return out
+
+
+async def _cancel(request: web.Request) -> web.Response:
+    fake, task = request.app[FAKE], _known(request)
+    if task.status == "in_progress":
+        fake.change(task.id, cancel_requested=True)
+    elif task.status not in FINAL:
+        fake.change(task.id, status="cancelled", reason="cancelled")
+    return reply(fake.tasks[task.id])
+
+
+async def _retry(request: web.Request) -> web.Response:
+    fake, task = request.app[FAKE], _known(request)
+    after = msgspec.json.decode(await request.read(), type=Retry).after_attempt
+    if after != task.attempt:
+        return problem(409, "Another attempt", f"attempt {task.attempt} is the newest")
+    if task.status not in FINAL and task.status != "pending":
+        return problem(409, "Not finished", "a retry follows a finished attempt")
+    fake.change(task.id, status="pending")
+    return reply(fake.tasks[task.id])
+
+
+async def _group(request: web.Request) -> web.Response:
+    name = request.match_info["name"]
+    tasks = [task for task in request.app[FAKE].tasks.values() if task.group == name]
+    if not tasks:
+        return problem(404, "No such group", name)
+    counts = Counter(task.status for task in tasks)
+    return reply(
+        Group(name=name, counts=dict(counts), total=len(tasks), submitted_at=NOW, finished_at=None)
+    )
+
+
+async def _agents(request: web.Request) -> web.Response:
+    return reply(request.app[FAKE].agents)
+
+
+@asynccontextmanager
+async def serve() -> AsyncIterator[Fake]:
+    """Start a fake that listens on a free port of this machine."""
+    fake = Fake()
+    app = web.Application(middlewares=[_watch], client_max_size=2**24)
+    app[FAKE] = fake
+    app.add_routes(
+        [
+            web.post("/tasks", _submit),
+            web.get("/tasks", _list),
+            web.get(r"/tasks/{id:\d+}", _task),
+            web.get(r"/tasks/{id:\d+}/logs", _logs),
+            web.post(r"/tasks/{id:\d+}/cancel", _cancel),
+            web.post(r"/tasks/{id:\d+}/retry", _retry),
+            web.get("/groups/{name}", _group),
+            web.get("/agents", _agents),
+        ]
+    )
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield fake
+    finally:
+        await runner.cleanup()
+
+
+async def until(condition: Callable[[], bool], state: Callable[[], object]) -> None:
+    """Return when the condition holds; after ten seconds, fail with the last state."""
+    try:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"gave up waiting: {state()!r}") from None

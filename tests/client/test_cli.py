@@ -1,0 +1,259 @@
+"""The `dw` command as people and programs meet it: a real process, its output, its exit code."""
+
+import asyncio
+import os
+import sys
+from typing import NamedTuple
+
+import click
+import msgspec
+import pytest
+from aiohttp import web
+
+from client.cli import dw as group
+from schema.sessions import Agent
+from schema.tasks import Task
+from tests.client.fake import NOW, Fake, until
+
+
+class Ended(NamedTuple):
+    """A process that has ended."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+async def _start(fake: Fake | None, *words: str, **env: str) -> asyncio.subprocess.Process:
+    variables = {name: value for name, value in os.environ.items() if name != "TOKEN"}
+    variables |= {"API_URL": fake.url if fake else "http://127.0.0.1:9", "PYTHONWARNINGS": "error"}
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "client.cli",
+        *words,
+        env=variables | env,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def _dw(fake: Fake | None, *words: str, stdin: str = "", **env: str) -> Ended:
+    process = await _start(fake, *words, **env)
+    out, err = await process.communicate(stdin.encode())
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def test_help_is_quick_and_tells_the_exit_codes() -> None:
+    """Neither aiohttp nor rich is imported for it."""
+    ended = await _dw(None, "--help", PYTHONPROFILEIMPORTTIME="1")
+    assert ended.code == 0
+    assert "agent_lost" in ended.out
+    modules = {line.rpartition("|")[2].strip() for line in ended.err.splitlines()}
+    assert "click" in modules
+    assert not modules & {"aiohttp", "rich", "msgspec", "asyncio"}
+
+
+def test_summaries_are_those_of_the_commands() -> None:
+    """They are written twice, so that `dw --help` need not import every command."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+        assert command.get_short_help_str(200)
+
+
+async def test_submit_one(fake: Fake) -> None:
+    """Several words are quoted; one is a shell line."""
+    ended = await _dw(fake, "submit", "--name", "n", "--", "echo", "a b")
+    assert ended == (0, "task 1\n", "")
+    assert (await _dw(fake, "submit", "echo a | wc")).out == "task 2\n"
+    assert [task.command for task in fake.tasks.values()] == ["echo 'a b'", "echo a | wc"]
+
+
+async def test_submit_many_from_stdin(fake: Fake) -> None:
+    """They are given a group, to be found again; the same key gives the same tasks."""
+    lines = 'true\n# no\n{"command": "false"}\n'
+    first = await _dw(fake, "submit", "--file", "-", "--key", "k", stdin=lines)
+    assert first == (0, "tasks 1-2 in group k\n", "")
+    again = await _dw(fake, "submit", "--file", "-", "--key", "k", stdin=lines)
+    assert again.out == "tasks 1-2 in group k (all were there already)\n"
+
+
+async def test_submit_json(fake: Fake) -> None:
+    """One object a line."""
+    ended = await _dw(fake, "submit", "--json", "true")
+    assert msgspec.json.decode(ended.out) == {"id": 1, "status": "pending", "created": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "said"),
+    [
+        (["submit"], "", "either a command or --file"),
+        (["submit", "--file", "-"], "true\n{\n", "line 2"),
+        (["submit", "--timeout", "soon", "true"], "", "no duration"),
+        (["submit", "--follow", "--file", "-"], "a\nb\n", "--follow is for one task"),
+        (["wait"], "", "name tasks or a group"),
+        (["logs", "-f", "--tail", "3", "1"], "", "without --tail"),
+        (["show", "x"], "", "not a valid"),
+        (["explode"], "", "No such command"),
+    ],
+)
+async def test_wrong_usage(words: list[str], stdin: str, said: str) -> None:
+    """Exit code 2, the reason on stderr, and nothing asked of any server."""
+    ended = await _dw(None, *words, stdin=stdin)
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
+
+
+async def test_no_server() -> None:
+    """It says what to do about it."""
+    ended = await _dw(None, "ls")
+    assert ended.code == 5
+    assert "cannot reach http://127.0.0.1:9 (connection refused): is `just serve`" in ended.err
+
+
+async def test_unknown_tasks(fake: Fake) -> None:
+    """One unknown id does not keep the others from being shown."""
+    fake.add(name="known")
+    ended = await _dw(fake, "show", "9", "1")
+    assert ended.code == 2
+    assert "task 9: there is no such task" in ended.err
+    assert "known" in ended.out
+
+
+async def test_a_wait_shows_what_failed(fake: Fake) -> None:
+    """The exit code is that of the worst."""
+    fake.add(group="g", status="succeeded")
+    fake.add(group="g", status="failed", reason="agent_lost", name="lost one")
+    fake.add(group="g", status="cancelled")
+    ended = await _dw(fake, "wait", "--group", "g")
+    assert ended.code == 3
+    assert "task 2 failed (agent_lost)  lost one" in ended.out
+    assert "1 succeeded, 1 failed by their machines, 1 cancelled in " in ended.out
+    assert "dw logs 2" in ended.err
+    assert (await _dw(fake, "wait", "1")).code == 0
+    assert (await _dw(fake, "wait", "1", "7")).code == 2
+    fake.add()
+    assert (await _dw(fake, "wait", "4", "--at-most", "0.01s")).code == 6
+
+
+async def test_a_wait_for_programs(fake: Fake) -> None:
+    """Every task, one a line."""
+    fake.add(status="succeeded")
+    fake.add(status="failed", reason="exit", exit_code=1)
+    ended = await _dw(fake, "wait", "1", "2", "--json")
+    tasks = [msgspec.json.decode(line, type=Task) for line in ended.out.splitlines()]
+    assert {task.id for task in tasks} == {1, 2}
+    assert ended.code == 1
+
+
+async def test_follow_ends_like_the_command(fake: Fake) -> None:
+    """Each stream to its own, bytes as they are, and the exit code of the task."""
+
+    def act(_: web.Request) -> None:
+        if len(fake.seen) == 3:
+            fake.log(1, "stdout", b"out")
+            fake.log(1, "stderr", b"err")
+            fake.change(1, status="failed", reason="exit", exit_code=7, attempt=1)
+
+    fake.on_request = act
+    ended = await _dw(fake, "submit", "--follow", "x")
+    assert ended == (7, "out", "task 1\nerrdw: task 1 failed (exit 7)\n")
+
+
+async def test_logs_tell_that_they_are_not_whole(fake: Fake) -> None:
+    """What is there goes to stdout; missing bytes are exit code 3."""
+    fake.add(status="failed", attempt=1)
+    fake.log(1, "stdout", b"a\nb\n")
+    assert await _dw(fake, "logs", "1", "--tail", "1") == (0, "b\n", "")
+    fake.log_state = "missing"
+    ended = await _dw(fake, "logs", "1")
+    assert (ended.code, ended.out) == (3, "a\nb\n")
+    assert ended.err == "dw: bytes of this log never arrived: dw show 1 tells which\n"
+    assert (await _dw(fake, "logs", "-f", "1")).code == 3
+
+
+async def test_a_reader_that_stops_early_is_no_error(fake: Fake) -> None:
+    """`dw logs 1 | head` says nothing."""
+    fake.add(status="succeeded", attempt=1)
+    fake.log(1, "stdout", b"x" * 5_000_000)
+    process = await _start(fake, "logs", "1")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    await process.stdout.readexactly(10)
+    process.stdout._transport.close()  # type: ignore[attr-defined] # there is no other way
+    assert await process.stderr.read() == b""
+    assert await process.wait() == 141
+
+
+async def test_an_interrupted_wait_says_how_to_go_on(fake: Fake) -> None:
+    """The tasks run on; their ids must not be lost with the terminal."""
+    process = await _start(fake, "submit", "--wait", "true")
+    await until(lambda: fake.count("GET /") > 1, lambda: fake.seen)
+    process.send_signal(2)
+    out, err = await process.communicate()
+    assert out == b"task 1\n"
+    assert err.strip() == b"dw: task 1 will go on: dw wait 1, dw cancel 1"
+    assert process.returncode == 130
+
+
+async def test_cancel_and_retry(fake: Fake) -> None:
+    """Each says what became of each task."""
+    fake.add()
+    fake.add(status="in_progress", agent="farm-3", attempt=1)
+    fake.add(status="failed", reason="exit", exit_code=3, attempt=2, group="g")
+    ended = await _dw(fake, "cancel", "1", "2", "3")
+    assert ended.out.splitlines() == [
+        "task 1 cancelled",
+        "task 2 is being ended by farm-3",
+        "task 3 had ended: failed (exit 3)",
+    ]
+    assert (await _dw(fake, "retry", "3")).out == "task 3 pending, after attempt 2\n"
+    fake.change(3, status="failed")
+    assert (await _dw(fake, "retry", "--group", "g")).out == "task 3 pending, after attempt 2\n"
+
+
+async def test_lists_fit_a_narrow_terminal_and_are_whole_in_a_pipe(fake: Fake) -> None:
+    """A table is cut to the screen, never for a program; and no task drives the terminal."""
+    fake.add(command="echo \x1b[31m" + "long " * 40, status="failed", reason="exit", exit_code=3)
+    narrow = await _dw(fake, "ls", COLUMNS="80")
+    assert max(map(len, narrow.out.splitlines())) <= 80
+    assert "failed (exit 3)" in narrow.out
+    wide = await _dw(fake, "ls")
+    assert ("long " * 40).strip() in wide.out
+    assert "\x1b" not in wide.out + narrow.out
+
+
+async def test_ls_reads_pages_and_says_that_there_are_more(fake: Fake) -> None:
+    """Newest first."""
+    for _ in range(5):
+        fake.add()
+    ended = await _dw(fake, "ls", "-n", "3", "--json")
+    ids = [msgspec.json.decode(line, type=Task).id for line in ended.out.splitlines()]
+    assert ids == [5, 4, 3]
+    assert (await _dw(fake, "ls", "-n", "3")).err == "dw: there are more: dw ls -n 15\n"
+    assert (await _dw(fake, "ls", "--group", "x")).err == "dw: no such tasks\n"
+
+
+async def test_agents(fake: Fake) -> None:
+    """What they offer is what needs are written from."""
+    assert (await _dw(fake, "agents")).err == "dw: no agents: start one with `just agent 16`\n"
+    fake.agents.append(
+        Agent(
+            agent="farm-3",
+            labels=("os=android-15",),
+            slots=16,
+            running=3,
+            version="1",
+            alive=True,
+            drain=False,
+            opened_at=NOW,
+            seen_at=NOW,
+        )
+    )
+    out = (await _dw(fake, "agents")).out
+    assert "farm-3" in out
+    assert "os=android-15" in out
