@@ -47,7 +47,7 @@ check: setup
     @.venv/bin/ruff check
     @.venv/bin/ruff format --check --quiet
     @.venv/bin/mypy --no-error-summary
-    @.venv/bin/lint-imports --no-timing
+    @.venv/bin/lint-imports --no-logo
 
 # Check, then test: just test -k claim
 [group('develop')]

@@ -9,9 +9,10 @@ again within a jittered second, so a lost notice costs no more than that.
 import asyncio
 import logging
 import random
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable
 from itertools import islice
+from operator import itemgetter
 
 from api.database import Database
 from api.lanes import Lanes
@@ -55,6 +56,11 @@ class Waiter:
         if not self.tasks.done():
             self.tasks.set_result(tasks)
 
+    def fail(self, error: Exception) -> None:
+        """End the wait without an answer."""
+        if not self.tasks.done():
+            self.tasks.set_exception(error)
+
 
 class Claims:
     """Gives pending tasks to those who wait for them."""
@@ -64,7 +70,7 @@ class Claims:
         self._lanes = lanes
         self._lane_count = lanes.count
         self._notices = notices
-        self._queues: dict[LaneSet, deque[Waiter]] = {}
+        self._queues: dict[LaneSet, OrderedDict[Waiter, None]] = {}
         self._hungry: dict[LaneSet, None] = {}
         self._short: dict[LaneSet, int] = {}
         self._returned: list[Ended] = []
@@ -138,7 +144,7 @@ class Claims:
         waiter.lanes = (
             self._lanes.selected_by(()) if session is None else session.lanes(self._lanes)
         )
-        self._queues.setdefault(waiter.lanes, deque()).append(waiter)
+        self._queues.setdefault(waiter.lanes, OrderedDict())[waiter] = None
         self._look(waiter.lanes)
 
     def _leave(self, waiter: Waiter) -> None:
@@ -147,8 +153,7 @@ class Claims:
             del self._by_session[waiter.number]
         queue = self._queues.get(waiter.lanes)
         if queue is not None:
-            if waiter in queue:
-                queue.remove(waiter)
+            queue.pop(waiter, None)
             if not queue:
                 del self._queues[waiter.lanes]
 
@@ -162,6 +167,7 @@ class Claims:
                 self._join(waiter)
 
     def _give_back(self, waiter: Waiter, tasks: list[Claimed]) -> None:
+        """Tasks that nobody took go back to their places in the queue."""
         self._returned += [
             Ended(
                 task=task.id, attempt=task.attempt, session=waiter.number or 0,
@@ -203,43 +209,49 @@ class Claims:
             self._notices.lanes_changed(each.lane for each in changes if each.status == "pending")
 
     async def _serve(self, lanes: LaneSet) -> None:
-        queue = self._queues.get(lanes)
-        if not queue:
+        """Fill the places of those who wait for the same lanes with one statement."""
+        waiters = list(islice(self._queues.get(lanes, ()), _MOST_ROWS))
+        if not waiters:
             return
-        waiters = list(islice(queue, _MOST_ROWS))
         places = _deal(waiters)
         for waiter in waiters:
             waiter.served = True
-        given: dict[Waiter, list[Claimed]] = {waiter: [] for waiter in waiters}
-        claimed = []
         try:
-            if lanes:
-                async with self._database.acquire() as connection:
-                    claimed = await store.claim_many(
-                        connection, lanes, [waiter.number for waiter in places]
-                    )
+            claimed = await self._claim(lanes, places)
         except Exception as error:  # noqa: BLE001 - those who wait must learn of it
             for waiter in waiters:
-                if not waiter.tasks.done():
-                    waiter.tasks.set_exception(error)
+                waiter.fail(error)
             return
         finally:
             for waiter in waiters:
                 waiter.served = False
-        CLAIMED.inc(len(claimed))
-        for place, task in sorted(claimed, key=lambda each: each[0]):
+        given: dict[Waiter, list[Claimed]] = {waiter: [] for waiter in waiters}
+        for place, task in sorted(claimed, key=itemgetter(0)):
             given[places[place]].append(task)
         for waiter, tasks in given.items():
-            if waiter.tasks.done() and tasks:
-                self._give_back(waiter, tasks)
-            elif tasks or not waiter.parked:
-                waiter.answer(tasks)
-            if waiter.tasks.done():
-                self._leave(waiter)
+            self._hand_out(waiter, tasks)
         if len(claimed) == len(places):
             self._look(lanes)
         elif len(lanes) > 1:
             self._look_soon(lanes)
+
+    async def _claim(self, lanes: LaneSet, places: list[Waiter]) -> list[tuple[int, Claimed]]:
+        if not lanes:
+            return []  # no task was ever submitted that these labels cover
+        async with self._database.acquire() as connection:
+            claimed = await store.claim_many(
+                connection, lanes, [waiter.number for waiter in places]
+            )
+        CLAIMED.inc(len(claimed))
+        return claimed
+
+    def _hand_out(self, waiter: Waiter, tasks: list[Claimed]) -> None:
+        if waiter.tasks.done():  # it went away meanwhile
+            self._give_back(waiter, tasks)
+        elif tasks or not waiter.parked:
+            waiter.answer(tasks)
+        if waiter.tasks.done():
+            self._leave(waiter)
 
     def _look_soon(self, lanes: LaneSet) -> None:
         """A claim over several lanes came back short.

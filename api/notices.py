@@ -1,8 +1,8 @@
 """Wake-ups between the processes of one database: one coalesced NOTIFY, one LISTEN.
 
 Each notifying commit takes a lock of the whole database, so the statements of the hot path never
-notify. A process collects what its peers should know for a few milliseconds and sends it in one
-statement, after the commit. Nobody relies on it: who waits looks again by himself now and then.
+notify. A process tells its peers after the commit: the first change at once, what comes in the next
+milliseconds in one statement. Nobody relies on it: who waits looks again by himself now and then.
 """
 
 import asyncio
@@ -94,20 +94,31 @@ class Notices:
             except TimeoutError:
                 await connection.execute("SELECT 1", timeout=10)
                 continue
-            await asyncio.sleep(_COLLECT_S)
             self._changed.clear()
-            lanes, self._lanes = sorted(self._lanes), set()
-            sessions, self._sessions = sorted(self._sessions), set()
-            payloads = [
-                _encode(
-                    Notice(tuple(lanes[at : at + _MOST]), tuple(sessions[at : at + _MOST]))
-                ).decode()
-                for at in range(0, max(len(lanes), len(sessions)), _MOST)
-            ]
-            await connection.execute(
-                "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload",
-                _CHANNEL, payloads, timeout=10,
-            )  # fmt: skip
+            lanes, self._lanes = self._lanes, set()
+            sessions, self._sessions = self._sessions, set()
+            try:
+                await self._send(connection, sorted(lanes), sorted(sessions))
+            except BaseException:
+                self._lanes |= lanes
+                self._sessions |= sessions
+                self._changed.set()
+                raise
+            await asyncio.sleep(_COLLECT_S)
+
+    async def _send(
+        self, connection: asyncpg.Connection, lanes: list[int], sessions: list[int]
+    ) -> None:
+        payloads = [
+            _encode(
+                Notice(tuple(lanes[at : at + _MOST]), tuple(sessions[at : at + _MOST]))
+            ).decode()
+            for at in range(0, max(len(lanes), len(sessions)), _MOST)
+        ]
+        await connection.execute(
+            "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload",
+            _CHANNEL, payloads, timeout=10,
+        )  # fmt: skip
 
     def _receive(self, connection: object, pid: int, _channel: str, payload: object) -> None:
         if isinstance(connection, asyncpg.Connection) and pid == connection.get_server_pid():

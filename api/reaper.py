@@ -17,6 +17,7 @@ from api.store import logs as log_store
 from api.store import results as result_store
 from api.store import sessions as session_store
 from api.store import tasks as task_store
+from api.store.results import Change
 
 _REAP_LOCK = 0x6477_0001
 _DUE_LOCK = 0x6477_0002
@@ -47,9 +48,9 @@ class Reaper:
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._repeat("reap", self._reap))
-            group.create_task(self._repeat("promote", self._promote))
-            group.create_task(self._repeat("upkeep", self._upkeep))
+            group.create_task(_repeat(self._reap, after_error_s=1))
+            group.create_task(_repeat(self._promote, after_error_s=1))
+            group.create_task(_repeat(self._upkeep, after_error_s=30))
 
     async def prepare(self) -> None:
         """Make the partitions that the next claims need."""
@@ -57,16 +58,6 @@ class Reaper:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _DAYS_LOCK)
             await log_store.add_days(connection, _DAYS_AHEAD)
         await self._days_changed()
-
-    async def _repeat(self, name: str, tick: Callable[[], Awaitable[float]]) -> None:
-        while True:
-            try:
-                pause_s = await tick()
-            except Exception as error:  # noqa: BLE001 - the database is away: try again soon
-                _log.warning("%s: %r", name, error)
-                pause_s = 1.0
-                self._last_tick = None
-            await asyncio.sleep(pause_s)
 
     async def _reap(self) -> float:
         """Mark the dead, unless they had no chance to be heard; end what the dead still hold.
@@ -76,25 +67,28 @@ class Reaper:
         """
         settings = self._settings
         now = asyncio.get_running_loop().time()
-        gap_s = 5 * settings.reaper_s + 1
-        if self._last_tick is None or now - self._last_tick > gap_s:
+        if self._last_tick is None or now - self._last_tick > 5 * settings.reaper_s + 1:
             self._patient_until = now + settings.lease_s
+        self._last_tick = None  # stays so if this tick fails
+        changes = await self._end_lost(may_mark=now >= self._patient_until)
         self._last_tick = now
-        changes = []
-        async with self._database.acquire() as connection, connection.transaction():
-            if not await _locked(connection, _REAP_LOCK):
-                return settings.reaper_s
-            if now >= self._patient_until:
-                for number, agent in await session_store.end_lost(connection, settings.lease_s):
-                    _log.warning("session %d of agent %s is lost", number, agent)
-            lost = await result_store.held_by_dead(connection)
-            lost += await result_store.silent_pulled(connection, settings.pulled_silence_s)
-            changes = await result_store.finish_many(connection, lost, settings.crash_limit)
         LOST.inc(len(changes))
         for each in changes:
             _log.info("task %d: attempt %d was lost: %s", each.task, each.attempt, each.status)
         self._notices.lanes_changed(each.lane for each in changes if each.status == "pending")
         return settings.reaper_s
+
+    async def _end_lost(self, *, may_mark: bool) -> list[Change]:
+        settings = self._settings
+        async with self._database.acquire() as connection, connection.transaction():
+            if not await _locked(connection, _REAP_LOCK):
+                return []  # another process is at it
+            if may_mark:
+                for number, agent in await session_store.end_lost(connection, settings.lease_s):
+                    _log.warning("session %d of agent %s is lost", number, agent)
+            lost = await result_store.held_by_dead(connection)
+            lost += await result_store.silent_pulled(connection, settings.pulled_silence_s)
+            return await result_store.finish_many(connection, lost, settings.crash_limit)
 
     async def _promote(self) -> float:
         """Queue scheduled tasks when they are due; returns the pause until the next one."""
@@ -121,6 +115,17 @@ class Reaper:
             connection.terminate()
         await self._days_changed()
         return _UPKEEP_S
+
+
+async def _repeat(tick: Callable[[], Awaitable[float]], after_error_s: float) -> None:
+    """Call `tick` for ever; it gives the pause until the next call."""
+    while True:
+        try:
+            pause_s = await tick()
+        except Exception as error:  # noqa: BLE001 - the database is away: try again
+            _log.warning("%s: %r", tick.__name__.strip("_"), error)
+            pause_s = after_error_s
+        await asyncio.sleep(pause_s)
 
 
 async def _locked(connection: Connection, lock: int) -> bool:

@@ -162,39 +162,41 @@ class Sessions:
             await asyncio.sleep(min(_RENEW_S, self._lease_s / 10))
             try:
                 await self._renew()
+                self._forget_silent()
             except Exception as error:  # noqa: BLE001 - the database is away: the next round renews
                 _log.warning("cannot renew sessions: %r", error)
 
     async def _renew(self) -> None:
         now = asyncio.get_running_loop().time()
-        touched = {}
-        for secret, session in list(self._by_id.items()):
-            if session.touched:
-                session.touched = False
-                touched[session.number] = secret
-            elif now - session.renewed_at > 2 * self._lease_s:
-                self._forget(secret)  # speaks to another process, or to none
-        if not touched:
+        heard = {secret: session for secret, session in self._by_id.items() if session.touched}
+        if not heard:
             return
+        for session in heard.values():
+            session.touched = False
         try:
             async with self._database.acquire() as connection:
-                alive = await store.renew_many(connection, touched)
+                alive = await store.renew_many(
+                    connection, [session.number for session in heard.values()]
+                )
         except BaseException:
-            for secret in touched.values():
-                if session_again := self._by_id.get(secret):
-                    session_again.touched = True
+            for session in heard.values():
+                session.touched = True
             raise
-        for number, secret in touched.items():
-            live = self._by_id.get(secret)
-            if live is None:
-                continue
-            if number not in alive:
+        for secret, session in heard.items():
+            if session.number not in alive:
                 self._forget(secret)
                 continue
-            live.renewed_at = now
-            if live.drain != alive[number]:
-                live.drain = alive[number]
-                live.wake.set()
+            session.renewed_at = now
+            if session.drain != alive[session.number]:
+                session.drain = alive[session.number]
+                session.wake.set()
+
+    def _forget_silent(self) -> None:
+        """Sessions that speak to another process, or to none."""
+        oldest = asyncio.get_running_loop().time() - 2 * self._lease_s
+        for secret, session in list(self._by_id.items()):
+            if session.renewed_at < oldest and not session.touched:
+                self._forget(secret)
 
     def _remember(self, secret: str, session: Session) -> None:
         self._by_id[secret] = session

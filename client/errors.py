@@ -74,7 +74,7 @@ class RefusedError(DwError):
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        super().__init__(f"{problem.title}: {problem.detail}" if problem.detail else problem.title)
+        super().__init__(problem.detail or problem.title)
 
 
 class DeniedError(RefusedError):

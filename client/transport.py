@@ -159,7 +159,7 @@ async def _error(reply: aiohttp.ClientResponse, url: str) -> DwError:
             return UnreadableError(url, reply.status, "a redirect: use the address it names")
         text = " ".join(body.decode(errors="replace").split())[:_TEXT_SHOWN]
         title = f"{reply.status} {reply.reason or ''}".strip()
-        problem = Problem(status=reply.status, title=title, detail=text)
+        problem = Problem(status=reply.status, title=title, detail=f"{title}: {text}".rstrip(": "))
     error = refusal(problem)
     if isinstance(error, BusyError) and problem.retry_after is None:
         after_s = retry_after_s(reply.headers.get("Retry-After"), time.time())

@@ -166,7 +166,9 @@ def unknown_ids(unknown: Collection[int]) -> NotFoundError:
     """Make the error for tasks that the server does not know."""
     shown = ", ".join(str(one) for one in sorted(unknown)[:5])
     more = f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else ""  # noqa: PLR2004 - shown
-    return NotFoundError(Problem(status=404, title="No such task", detail=f"{shown}{more}"))
+    return NotFoundError(
+        Problem(status=404, title="Not Found", detail=f"there is no task {shown}{more}")
+    )
 
 
 def _batches(ids: Collection[int]) -> Iterator[list[int]]:

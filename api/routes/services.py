@@ -1,8 +1,8 @@
 """What handlers work with."""
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from litestar import Request
@@ -12,6 +12,7 @@ from api.claims import Claims
 from api.database import Database
 from api.lanes import Lanes
 from api.notices import Notices
+from api.problems import ProblemError
 from api.reports import Reports
 from api.sessions import Sessions
 from api.settings import Settings
@@ -41,17 +42,23 @@ def services(request: AnyRequest) -> Services:
 
 
 async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`; cancel it when the client goes away before it is done."""
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(work)
-        watcher = group.create_task(_cancel_when_gone(request, task))
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait([task])
-        watcher.cancel()
+    """Await `work`; cancel it when the client goes away before it is done.
+
+    Not a TaskGroup: it would wrap the problems that `work` raises.
+    """
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait([task, watcher], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in (task, watcher):
+            each.cancel()
+        await asyncio.wait([task, watcher])
+    if task.cancelled():
+        raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, "the client went away")
     return task.result()
 
 
-async def _cancel_when_gone(request: AnyRequest, task: "asyncio.Task[Any]") -> None:
+async def _gone(request: AnyRequest) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    task.cancel()

@@ -177,16 +177,13 @@ async def retry(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     if queued is not None:
         found.notices.lanes_changed([queued.lane])
         return task
-    if (
-        sent.after_attempt is not None
-        and (task.attempt > sent.after_attempt or task.status not in FINAL)
-        and task.attempt >= sent.after_attempt
-    ):
-        return task  # asked before: the reply was lost
+    after = sent.after_attempt
+    waits = task.status in {"pending", "scheduled"}
+    if after is not None and (task.attempt > after or (task.attempt == after and waits)):
+        return task  # it was asked before and the reply was lost
     if task.status in FINAL:
         raise ProblemError(
-            HTTPStatus.CONFLICT,
-            f"task {task_id} is at attempt {task.attempt}, not {sent.after_attempt}",
+            HTTPStatus.CONFLICT, f"task {task_id} is at attempt {task.attempt}, not {after}"
         )
     raise ProblemError(
         HTTPStatus.CONFLICT, f"task {task_id} is {task.status}: only a finished task can run again"

@@ -48,11 +48,14 @@ WHERE day = $1 AND task = $2 AND attempt = $3 AND stream = $4 AND position >= $5
 ORDER BY position
 LIMIT $6;
 
--- name: list_days
-SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
-FROM pg_inherits AS i
-JOIN pg_class AS c ON c.oid = i.inhrelid
-WHERE i.inhparent = 'log_chunks'::regclass
+-- name: list_partitions
+-- Also those that an interrupted drop left half detached, or detached and not dropped.
+SELECT c.relname, to_date(right(c.relname, 8), 'YYYYMMDD') AS day, i.inhparent IS NOT NULL,
+    coalesce(i.inhdetachpending, false)
+FROM pg_class AS c
+LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid AND i.inhparent = 'log_chunks'::regclass
+WHERE c.relkind = 'r' AND c.relname ~ '^log_chunks_[0-9]{8}$'
+    AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'log_chunks'::regclass)
 ORDER BY day;
 
 -- name: today

@@ -5,7 +5,6 @@ import struct
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 
-import asyncpg
 from msgspec import Struct
 
 from api.sql import load
@@ -175,7 +174,11 @@ async def read_chunks(
 
 async def list_days(connection: Connection) -> set[date]:
     """Days that have a partition."""
-    return {row["day"] for row in await connection.fetch(_SQL["list_days"])}
+    return {
+        day
+        for _, day, attached, detaching in await connection.fetch(_SQL["list_partitions"])
+        if attached and not detaching
+    }
 
 
 async def today(connection: Connection) -> date:
@@ -201,15 +204,20 @@ async def add_days(connection: Connection, ahead: int) -> set[date]:
     return have
 
 
-async def drop_days(connection: asyncpg.Connection, before: date) -> list[date]:
+async def drop_days(connection: Connection, before: date) -> list[date]:
     """Drop partitions of earlier days, each detached first without blocking readers and writers.
 
-    Needs a connection of its own, outside a transaction. LockNotAvailableError after 5 s.
+    Goes on where an earlier call was interrupted. Needs a connection of its own, outside a
+    transaction. LockNotAvailableError when a lock is not to be had for 5 s.
     """
-    expired = sorted(day for day in await list_days(connection) if day < before)
     await connection.execute("SET lock_timeout = '5s'")
-    for day in expired:
-        name = f"log_chunks_{day:%Y%m%d}"
-        await connection.execute(f"ALTER TABLE log_chunks DETACH PARTITION {name} CONCURRENTLY")
+    dropped = []
+    for name, day, attached, detaching in await connection.fetch(_SQL["list_partitions"]):
+        if day >= before:
+            continue
+        if attached:
+            how = "FINALIZE" if detaching else "CONCURRENTLY"
+            await connection.execute(f"ALTER TABLE log_chunks DETACH PARTITION {name} {how}")
         await connection.execute(f"DROP TABLE {name}")
-    return expired
+        dropped.append(day)
+    return dropped

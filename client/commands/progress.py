@@ -13,7 +13,7 @@ from client import waiting
 def bar(console: Console) -> Iterator[Callable[[waiting.Progress], None]]:
     """Draw every look that is handed to the function; leaves nothing behind."""
     columns = (
-        BarColumn(bar_width=None),
+        BarColumn(bar_width=None, complete_style="green", finished_style="green"),
         MofNCompleteColumn(),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),

@@ -9,7 +9,10 @@ from msgspec import UNSET
 from client import render
 from client.client import Client
 from client.commands.running import IDS, console, each, json_option, run, write_json
+from client.following import STREAMS
 from schema.tasks import Attempt, Task
+
+_NAMES_WIDTH = 11
 
 
 @click.command("show")
@@ -40,19 +43,17 @@ def command(ids: tuple[int, ...], as_json: bool) -> int:
 
 
 def _write(task: Task) -> None:
-    from rich.table import Table  # noqa: PLC0415 - see `console`
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415 - see `console`
 
     out = console()
     head = Text(f"task {task.id}  ", style="bold")
     head.append(render.status(task), style=render.style(task))
     out.print(head)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
     for name, value in _fields(task):
-        table.add_row(f"  {name}", Text(value))
-    out.print(table)
+        line = Text(f"  {name:{_NAMES_WIDTH}}", style="dim")
+        # Lines that are too long are not cut and go on at the margin, to be copied whole.
+        text = value.replace("\n", "\n" + " " * (_NAMES_WIDTH + 2))
+        out.print(line.append(text, style="not dim"), soft_wrap=True)
 
 
 def _fields(task: Task) -> Iterator[tuple[str, str]]:
@@ -104,8 +105,9 @@ def _attempts(task: Task) -> Iterator[tuple[str, str]]:
         for earlier in task.attempts:
             yield f"attempt {earlier.attempt}", _attempt(earlier)
     if task.logs is not UNSET:
-        for stream, log in task.logs.items():
-            yield stream, render.log_line(log)
+        for stream in STREAMS:
+            if stream in task.logs:
+                yield stream, render.log_line(task.logs[stream])
 
 
 def _when(then: datetime, now: datetime) -> str:

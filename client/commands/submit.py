@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -58,7 +59,7 @@ _PIECES = 8  # of a list of ids
     help="Only agents that have it; may be repeated or a list with commas.",
 )
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Of one attempt: 90, 30s, 5m, 2h.")
-@click.option("--priority", type=click.IntRange(0, 9), metavar="0-9", help="9 is first; else 5.")
+@click.option("--priority", type=click.IntRange(0, 9), metavar="N", help="9 is first; else 5.")
 @click.option(
     "--max-attempts",
     type=click.IntRange(1, 100),
@@ -128,13 +129,15 @@ async def _hand_over(
     if not waiting and not following:
         return 0
     groups = {task.group for task in tasks}
-    group = groups.pop() if len(groups) == 1 else None
+    group = groups.pop() if len(groups) == 1 and len(ids) > 1 else None
     try:
         if following:
             return await _follow(dw, ids[0])
         return await wait_here(dw, ids, group, None, as_json)
     except asyncio.CancelledError:
-        name = f"--group {shlex.quote(group)}" if group and len(ids) > 1 else str(ids[0])
+        if sys.stderr.isatty():
+            click.echo(err=True)  # the terminal wrote ^C
+        name = f"--group {shlex.quote(group)}" if group else " ".join(map(str, ids[:_PIECES]))
         complain(f"{said} will go on: dw wait {name}, dw cancel {name}")
         raise
 

@@ -120,8 +120,7 @@ class Demo:
         ids = [one.id for one in await dw.submit([case.task for case in wanted])]
         done = dict(zip(ids, wanted, strict=True))
         self._out.print(
-            f"{len(ids)} tasks were handed over: our own unit tests, a file each, and some that "
-            "show the rest."
+            f"{len(ids)} tasks are handed over: our unit tests, a file each, and some more."
         )
         try:
             async with asyncio.timeout(_RUN_S):
@@ -168,8 +167,7 @@ class Demo:
             f"came back[/], in {render.duration(took_s)}."
         )
         self._out.print(
-            "A log is read with: dw logs ID. This server is gone in a moment; `just demo --keep` "
-            "leaves it up."
+            "A log is read with `dw logs ID`. `just demo --keep` leaves this server up for that."
         )
 
 

@@ -33,6 +33,11 @@ class Process:
             )
 
     @property
+    def pid(self) -> int:
+        """Also of its session and process group."""
+        return self._popen.pid
+
+    @property
     def ended(self) -> bool:
         """Whether it is gone, which it must not be."""
         return self._popen.poll() is not None
@@ -49,7 +54,7 @@ class Process:
             with suppress(subprocess.TimeoutExpired):
                 self._popen.wait(_STOP_S)
         with suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
 
 

@@ -58,6 +58,16 @@ def start_agent(fake: FakeApi, tmp_path: Path) -> StartAgent:
     return start
 
 
+async def eventually(true: Callable[[], bool], what: str) -> None:
+    """Await a condition that no request tells of."""
+    try:
+        async with asyncio.timeout(20):
+            while not true():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"never came true: {what}") from None
+
+
 class AgentProcess:
     """`python -m agent` in a process of its own."""
 

@@ -22,19 +22,21 @@ from schema.problems import Problem
 from schema.reports import LogChunk, Report, ReportReply, Result, Verdict
 from schema.sessions import Beat, BeatReply, Held, SessionOpen, SessionOpened
 
-Fault = Callable[[web.Request, Callable[[], Awaitable[web.Response]]], Awaitable[web.Response]]
+Answer = Callable[[], Awaitable[web.Response]]
+Fault = Callable[[web.Request, Answer], Awaitable[web.Response]]
+"""Stands between a request and its answer."""
 
 
 class Cut(Exception):
     """The connection is cut instead of an answer."""
 
 
-async def cut(request: web.Request, answer: Callable[[], Awaitable[web.Response]]) -> web.Response:
+async def cut(request: web.Request, answer: Answer) -> web.Response:
     """Cut the connection before anything is done."""
     raise Cut
 
 
-async def lose(request: web.Request, answer: Callable[[], Awaitable[web.Response]]) -> web.Response:
+async def lose(request: web.Request, answer: Answer) -> web.Response:
     """Do what is asked, and cut the connection instead of the answer."""
     await answer()
     raise Cut
@@ -43,9 +45,7 @@ async def lose(request: web.Request, answer: Callable[[], Awaitable[web.Response
 def refuse(status: int, headers: dict[str, str] | None = None) -> Fault:
     """Answer with a problem."""
 
-    async def fault(
-        request: web.Request, answer: Callable[[], Awaitable[web.Response]]
-    ) -> web.Response:
+    async def fault(request: web.Request, answer: Answer) -> web.Response:
         return problem(status, "told to by the test", headers)
 
     return fault
@@ -81,6 +81,8 @@ class FakeApi:
         self.wrongs: list[str] = []
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         """By path: each is used up by one request."""
+        self.standing: dict[str, Fault] = {}
+        """By path: used by every request."""
         self.away = False
         """Cut every connection."""
         self.refuse_chunk: Callable[[LogChunk], Verdict | None] = lambda chunk: None
@@ -155,6 +157,8 @@ class FakeApi:
         try:
             if self.away:
                 raise Cut
+            if path in self.standing:
+                return await self.standing[path](request, answer)
             if self.faults[path]:
                 return await self.faults[path].popleft()(request, answer)
             return await answer()

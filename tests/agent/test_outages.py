@@ -1,10 +1,16 @@
 """The API fails in every way that it can; the agent loses nothing and doubles nothing."""
 
-import pytest
+import os
+from pathlib import Path
 
-from schema.reports import LogChunk, Verdict
-from tests.agent.conftest import StartAgent
-from tests.agent.fake_api import FakeApi, cut, lose, refuse
+import msgspec
+import pytest
+from aiohttp import web
+
+from agent import linux
+from schema.reports import Report, Verdict
+from tests.agent.conftest import StartAgent, eventually
+from tests.agent.fake_api import Answer, FakeApi, Fault, cut, lose, problem, refuse
 
 
 async def test_it_waits_for_an_api_that_is_not_there_yet(
@@ -18,28 +24,36 @@ async def test_it_waits_for_an_api_that_is_not_there_yet(
     assert sum("the API is away" in line for line in caplog.messages) == 1
 
 
-async def test_an_outage_in_the_middle(fake: FakeApi, start_agent: StartAgent) -> None:
-    """Running tasks run on, their logs wait."""
-    task = fake.add("for i in 1 2 3 4 5 6; do echo $i; sleep 0.05; done")
-    async with start_agent(flush_s=0.05):
+async def test_an_outage_in_the_middle(
+    fake: FakeApi, start_agent: StartAgent, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Running tasks run on, their logs wait, and two lines tell people."""
+    caplog.set_level("INFO", "agent")
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    task = fake.add(f"echo before; read line < {gate}; echo after")
+    async with start_agent():
+        await fake.until(lambda: bool(fake.owned))
         fake.flush_ms = 50
+        fake.poke()
         await fake.until(lambda: bool(fake.log(task)), "the first log arrives")
         fake.away = True
-        seen = len(fake.tokens)
-        for path in ("/beats", "/claims", "/reports"):
-            fake.faults[path].append(cut)
-        await fake.until(lambda: len(fake.tokens) >= seen)
+        fake.flush_ms = 60  # a change answers the parked beat: the next one meets the outage
+        fake.poke()
+        gate.write_text("go\n")
+        await eventually(lambda: "the API is away" in caplog.text, "the outage is noticed")
         fake.away = False
         await fake.result(task)
-    assert fake.log(task) == b"1\n2\n3\n4\n5\n6\n"
+    assert fake.log(task) == b"before\nafter\n"
+    assert "the API is back" in caplog.text
 
 
 @pytest.mark.parametrize("fault", [cut, lose, refuse(503, {"Retry-After": "0"}), refuse(500)])
 async def test_a_report_that_fails_is_sent_again(
-    fake: FakeApi, start_agent: StartAgent, fault: object
+    fake: FakeApi, start_agent: StartAgent, fault: Fault
 ) -> None:
     """What may have been stored is marked as resent; the fake refuses it otherwise."""
-    fake.faults["/reports"].extend([fault, fault])  # type: ignore[list-item]
+    fake.faults["/reports"].extend([fault, fault])
     task = fake.add("seq 200000")
     async with start_agent():
         result = await fake.result(task)
@@ -58,28 +72,25 @@ async def test_a_lost_claim_reply_costs_one_beat(fake: FakeApi, start_agent: Sta
 
 
 async def test_a_late_claim_reply_after_redelivery_runs_once(
-    fake: FakeApi, start_agent: StartAgent
+    fake: FakeApi, start_agent: StartAgent, tmp_path: Path
 ) -> None:
     """A task can come by a beat while the reply to its claim is still on its way."""
-    order: list[str] = []
 
-    async def late(request: object, answer: object) -> object:
-        response = await answer()  # type: ignore[operator]
-        fake.faults["/beats"].append(refuse(503))  # so that the next beat compares
-        fake.flush_ms = 4000
+    async def late(request: web.Request, answer: Answer) -> web.Response:
+        response = await answer()
+        fake.faults["/beats"].append(refuse(503))  # the beat after a failure compares
+        fake.flush_ms = 4000  # ends the parked one
         fake.poke()
         await fake.until(lambda: bool(fake.results), "it ran by redelivery")
-        order.append("claim answered")
         return response
 
-    fake.faults["/claims"].append(late)  # type: ignore[arg-type]
-    task = fake.add("echo once")
-    other = None
+    fake.faults["/claims"].append(late)
+    task = fake.add(f"echo ran >> {tmp_path}/runs; echo once")
     async with start_agent():
         await fake.result(task)
-        other = fake.add("echo other")
+        other = fake.add("echo other")  # claimed when the late reply has been taken
         await fake.result(other)
-    assert order == ["claim answered"]
+    assert (tmp_path / "runs").read_text() == "ran\n"
     assert fake.log(task) == b"once\n"
 
 
@@ -118,28 +129,21 @@ async def test_one_bad_item_does_not_hold_up_the_others(
     fake: FakeApi, start_agent: StartAgent, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A body that is refused as a whole is cut down until the item at fault stands alone."""
-    import msgspec
-
-    from schema.reports import Report
-    from tests.agent import fake_api
-
     bad = fake.add("echo bad")
     good = [fake.add(f"echo {number}") for number in range(20)]
 
-    async def picky(request: object, answer: object) -> object:
-        fake.faults["/reports"].append(picky)  # type: ignore[arg-type]
-        data = await request.read()  # type: ignore[attr-defined]
-        report = msgspec.msgpack.decode(data, type=Report)
+    async def picky(request: web.Request, answer: Answer) -> web.Response:
+        report = msgspec.msgpack.decode(await request.read(), type=Report)
         if any(chunk.lease == f"{bad}.1" for chunk in report.chunks):
-            return fake_api.problem(400, "I do not like it")
-        return await answer()  # type: ignore[operator]
+            return problem(400, "I do not like it")
+        return await answer()
 
-    fake.faults["/reports"].append(picky)  # type: ignore[arg-type]
+    fake.standing["/reports"] = picky
     async with start_agent(slots=4):
         for task in good:
             await fake.result(task)
         await fake.result(bad)
-    fake.wrongs.clear()
+    fake.wrongs.clear()  # the result declares what was refused
     assert [fake.log(task) for task in good] == [b"%d\n" % number for number in range(20)]
     assert any("bytes 0-4 are lost" in line for line in caplog.messages)
 
@@ -147,40 +151,59 @@ async def test_one_bad_item_does_not_hold_up_the_others(
 async def test_a_report_that_is_too_large_is_split(fake: FakeApi, start_agent: StartAgent) -> None:
     """A proxy in between may take less than the API."""
 
-    async def small(request: object, answer: object) -> object:
-        fake.faults["/reports"].append(small)  # type: ignore[arg-type]
-        if request.content_length > 700_000:  # type: ignore[attr-defined]
-            return refuse(413)(request, answer)  # type: ignore[arg-type]
-        return await answer()  # type: ignore[operator]
+    async def small(request: web.Request, answer: Answer) -> web.Response:
+        if (request.content_length or 0) > 700_000:
+            return problem(413, "too large")
+        return await answer()
 
-    fake.faults["/reports"].append(small)  # type: ignore[arg-type]
+    fake.standing["/reports"] = small
     task = fake.add("openssl rand 5000000")
     async with start_agent():
         await fake.result(task)
     assert len(fake.log(task)) == 5_000_000
 
 
-async def test_an_exclusive_task_ends_with_its_lease(
-    fake: FakeApi, start_agent: StartAgent, system: str
+async def test_a_result_that_is_refused_is_said_in_fewer_words(
+    fake: FakeApi, start_agent: StartAgent, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody can prove that it is not given to another agent, so it must not run on."""
-    fake.lease_s = 2
-    exclusive = fake.add("sleep 600", exclusive=True)
-    other = fake.add("sleep 3.5; echo survived")
-    async with start_agent(kill_grace_s=0.5):
-        await fake.until(lambda: len(fake.owned) == 2)
-        fake.away = True
-        fake.poke()
-        await fake.until(lambda: False, timeout_s=2.5) if False else None
-        import asyncio
+    """Unsaid, the attempt would stay open for as long as the session lives."""
 
-        await asyncio.sleep(2.2)
+    async def picky(request: web.Request, answer: Answer) -> web.Response:
+        report = msgspec.msgpack.decode(await request.read(), type=Report)
+        if any(result.run_s is not None for result in report.results):
+            return problem(400, "no run_s please")
+        return await answer()
+
+    fake.standing["/reports"] = picky
+    task = fake.add("exit 3")
+    async with start_agent():
+        result = await fake.result(task)
+    assert (result.reason, result.exit_code) == ("exit", 3)
+    assert result.message is not None
+    assert "no run_s please" in result.message
+    assert any("its result was refused" in line for line in caplog.messages)
+
+
+async def test_an_exclusive_task_ends_with_its_lease(
+    fake: FakeApi, start_agent: StartAgent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody can prove that it is not given to another agent; other tasks outlive an outage."""
+    boot_s = linux.boot_s
+    ahead_s = 0.0
+    monkeypatch.setattr(linux, "boot_s", lambda: boot_s() + ahead_s)
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    exclusive = fake.add("sleep 600", exclusive=True)
+    other = fake.add(f"read line < {gate}; echo survived")
+    async with start_agent() as worker:
+        await eventually(lambda: len(worker._attempts.running) == 2, "both run")
+        fake.away = True
+        ahead_s = fake.lease_s - 1.5  # the kill grace is 1 s: not yet
+        await eventually(lambda: worker._session.left_s() < 1.2, "time passes")
+        await eventually(lambda: (exclusive, 1) not in worker._attempts.running, "it is ended")
+        assert (other, 1) in worker._attempts.running
         fake.away = False
+        gate.write_text("go\n")
         result = await fake.result(exclusive)
         assert (await fake.result(other)).exit_code == 0
     assert result.reason == "agent_lost"
-
-
-def test_marker_of_chunks() -> None:
-    """Chunks are what the faults above are about."""
-    assert LogChunk.__struct_fields__[0] == "lease"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.conftest import StartAgent
+from tests.agent.conftest import StartAgent, eventually
 from tests.agent.fake_api import FakeApi
 
 
@@ -215,9 +215,7 @@ async def test_a_full_outbox_slows_the_child(fake: FakeApi, start_agent: StartAg
     async with start_agent(buffer_bytes=4_000_000) as worker:
         await fake.until(lambda: bool(fake.owned))
         fake.away = True
-        async with asyncio.timeout(20):
-            while not worker._outbox.full:
-                await asyncio.sleep(0)
+        await eventually(lambda: worker._outbox.full, "the outbox is full")
         most = worker._outbox.bytes
         fake.away = False
         fake.poke()

@@ -266,6 +266,7 @@ def test_a_second_server_on_the_folder_is_refused(folder: Path) -> None:
         make(folder / "data").start()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # granian does it too
 async def test_a_forked_worker_does_not_keep_the_folder(folder: Path) -> None:
     """Granian forks its workers, which can outlive a killed main process for a moment."""
     postgres = make(folder / "data")
