@@ -72,10 +72,7 @@ def variables(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, str
 
 def from_command(command: str, defaults: Mapping[str, Any]) -> Submission:
     """Make a submission of one command; BadInputError."""
-    try:
-        return msgspec.convert({**defaults, "command": command}, Submission)
-    except msgspec.ValidationError as error:
-        raise BadInputError(str(error)) from None
+    return _checked({**defaults, "command": command})
 
 
 def from_lines(lines: Iterable[str], defaults: Mapping[str, Any]) -> Iterator[Submission]:
@@ -90,7 +87,7 @@ def from_lines(lines: Iterable[str], defaults: Mapping[str, Any]) -> Iterator[Su
             continue
         try:
             yield _from_line(line, defaults)
-        except (msgspec.DecodeError, BadInputError) as error:
+        except BadInputError as error:
             raise BadInputError(f"line {number}: {error}") from None
 
 
@@ -107,7 +104,19 @@ def _from_line(line: str, defaults: Mapping[str, Any]) -> Submission:
     env = fields.get("env")
     if isinstance(env, dict) and "env" in defaults:
         fields["env"] = {**defaults["env"], **env}
-    return msgspec.convert({**defaults, **fields}, Submission)
+    return _checked({**defaults, **fields})
+
+
+def _checked(fields: Mapping[str, Any]) -> Submission:
+    try:
+        task = msgspec.convert(fields, Submission)
+        msgspec.json.encode(task)
+    except msgspec.ValidationError as error:
+        raise BadInputError(str(error)) from None
+    except UnicodeEncodeError:
+        # Bytes of a command line that are no text stand in Python's strings as lone surrogates.
+        raise BadInputError("only UTF-8 text can be sent") from None
+    return task
 
 
 def numbered_keys(tasks: Sequence[Submission], key: str | None) -> list[Submission]:

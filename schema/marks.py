@@ -15,6 +15,7 @@ Mark = tuple[int, int]
 _LOW = 0x7F  # seven bits of the number
 _MORE = 0x80  # another byte follows
 _VARINT_BITS = 63
+_LATEST_US = 253_402_300_799_999_999  # the end of the year 9999, as far as calendars go
 
 
 class BadMarksError(ValueError):
@@ -69,5 +70,7 @@ def check(marks: Sequence[Mark], size: int) -> None:
     for (offset, time_us), (next_offset, next_time) in pairwise(marks):
         if next_offset <= offset or next_time <= time_us:
             raise BadMarksError("marks: offsets and times must increase")
+    if marks[-1][1] > _LATEST_US:
+        raise BadMarksError("marks: a time lies behind the year 9999")
     if size and marks[-1][0] >= size:
         raise BadMarksError("marks: the last one stands behind the chunk's end")

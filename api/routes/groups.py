@@ -10,9 +10,10 @@ from api.store import tasks as store
 from schema.tasks import Group
 
 
-@get("/groups/{name:str}", tags=["groups"])
+@get("/groups/{name:path}", tags=["groups"])
 async def show(request: Request[Any, Any, Any], name: str) -> Group:
     """How many tasks of a group stand where, and when the last one ended."""
+    name = name.removeprefix("/")  # of the path type, so that a branch such as a/b can be a group
     async with services(request).database.acquire() as connection:
         found = await store.group(connection, name)
     if found is None:

@@ -103,7 +103,7 @@ async def list_tasks(
     limit: Annotated[int, Parameter(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Parameter(description="`next` of the page before.")] = None,
 ) -> TaskPage:
-    """Tasks, newest first. `id` and `status` may be repeated."""
+    """Tasks, newest first. `id` and `status` may be repeated; with `id` only `status` filters."""
     below = _NO_CURSOR
     if cursor is not None:
         if not cursor.isdecimal() or int(cursor) > _NO_CURSOR:
@@ -113,7 +113,10 @@ async def list_tasks(
         below = int(cursor)
     async with services(request).database.acquire() as connection:
         if id_ is not None:
-            return TaskPage(tuple(await store.get_many(connection, id_)), None)
+            named = await store.get_many(connection, id_)
+            return TaskPage(
+                tuple(task for task in named if status is None or task.status in status), None
+            )
         ids = await store.list_ids(
             connection, below=below, status=status, group=group, name=name, agent=agent,
             limit=limit + 1,

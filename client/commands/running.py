@@ -33,7 +33,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 HINTS: tuple[tuple[type[DwError], str], ...] = (
     (UnreachableError, "is `just serve` running? Set API_URL for another server."),
     (UnreadableError, "is API_URL right?"),
-    (DeniedError, "set TOKEN to a token of this server."),
+    (DeniedError, "is TOKEN set, and right?"),
 )
 
 

@@ -37,7 +37,7 @@ _PIECES = 8  # of a list of ids
     "--file",
     "-F",
     "source",
-    type=click.File(encoding="utf-8"),
+    type=click.File(encoding="utf-8-sig"),
     metavar="FILE|-",
     help="One task a line: a shell line, or a JSON object that starts with {. "
     "Blank lines and # comments are skipped; other options are defaults.",
@@ -166,7 +166,10 @@ def _tasks(
     """All submissions; those of a file that name no group share one, to be found again."""
     if source is None:
         return numbered_keys([from_command(command_line(words), defaults)], key)
-    tasks = numbered_keys(list(from_lines(source, defaults)), key)
+    try:
+        tasks = numbered_keys(list(from_lines(source, defaults)), key)
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"the file is not UTF-8 text: {error}") from error
     if not tasks:
         raise BadInputError("the file has no tasks")
     if len(tasks) > 1 and all(task.group is None for task in tasks):

@@ -1,4 +1,4 @@
-"""A fake API for each test, agents in the test's own process, and agents in processes of their own."""
+"""A fake API for each test; agents in the test's own process, and in processes of their own."""
 
 import asyncio
 import os
@@ -36,13 +36,14 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture
 def start_agent(fake: FakeApi, tmp_path: Path) -> StartAgent:
-    """Make agents that run in this process: `async with start_agent(slots=2, flush_s=1)`."""
+    """Make agents that run in this process; arguments are slots and settings."""
 
     @asynccontextmanager
     async def start(slots: int = 2, **settings: Any) -> AsyncIterator[Worker]:
         work = tmp_path / "work"
         work.mkdir(exist_ok=True)
-        chosen = {"api_url": fake.url, "agent_name": "tester", "kill_grace_s": 1, "pipe_wait_s": 1}
+        chosen: dict[str, Any] = {"api_url": fake.url, "agent_name": "tester"}
+        chosen |= {"kill_grace_s": 1, "pipe_wait_s": 1}
         inherited = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
         worker = Worker(Settings(**(chosen | settings)), slots, work, inherited)
         async with asyncio.TaskGroup() as group:
@@ -97,7 +98,7 @@ class AgentProcess:
 def run_agent(
     fake: FakeApi, tmp_path: Path
 ) -> Callable[..., AbstractAsyncContextManager[AgentProcess]]:
-    """Start `python -m agent`: `async with run_agent("2", TOKEN="x")`; killed in the end."""
+    """Make agents as `python -m agent`; arguments are its own and the environment."""
 
     @asynccontextmanager
     async def start(*args: str, **environ: str) -> AsyncIterator[AgentProcess]:

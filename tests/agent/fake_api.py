@@ -27,19 +27,19 @@ Fault = Callable[[web.Request, Answer], Awaitable[web.Response]]
 """Stands between a request and its answer."""
 
 
-class Cut(Exception):
+class CutError(Exception):
     """The connection is cut instead of an answer."""
 
 
 async def cut(request: web.Request, answer: Answer) -> web.Response:
     """Cut the connection before anything is done."""
-    raise Cut
+    raise CutError
 
 
 async def lose(request: web.Request, answer: Answer) -> web.Response:
     """Do what is asked, and cut the connection instead of the answer."""
     await answer()
-    raise Cut
+    raise CutError
 
 
 def refuse(status: int, headers: dict[str, str] | None = None) -> Fault:
@@ -156,13 +156,13 @@ class FakeApi:
 
         try:
             if self.away:
-                raise Cut
+                return await cut(request, answer)
             if path in self.standing:
                 return await self.standing[path](request, answer)
             if self.faults[path]:
                 return await self.faults[path].popleft()(request, answer)
             return await answer()
-        except Cut:
+        except CutError:
             self.poke()
             assert request.transport is not None
             request.transport.abort()

@@ -182,11 +182,15 @@ async def test_children_die_with_an_agent_that_fails(
 ) -> None:
     """An error in one loop ends the others, and what the slots run with them."""
     fake.add(f"echo $$ > {tmp_path}/pid; exec sleep 600")
-    with pytest.raises(BaseExceptionGroup):
+    pid = tmp_path / "pid"
+
+    async def break_it() -> None:
         async with start_agent() as worker:
-            await eventually((tmp_path / "pid").exists, "it runs")
-            await eventually(lambda: bool((tmp_path / "pid").read_text()), "it said its number")
+            await eventually(lambda: pid.exists() and bool(pid.read_text()), "it runs")
             worker._runner.tick = None  # type: ignore[assignment,method-assign]
             await asyncio.Event().wait()
+
+    with pytest.raises(BaseExceptionGroup):
+        await break_it()
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+        os.kill(int(pid.read_text()), 0)

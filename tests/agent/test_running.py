@@ -101,7 +101,7 @@ async def test_what_cannot_start_says_why(
     fake: FakeApi, start_agent: StartAgent, fields: dict[str, str], word: str
 ) -> None:
     """It blames the machine, not the task, and the agent goes on."""
-    task = fake.add(**fields)  # type: ignore[arg-type]
+    task = fake.add(**fields)
     other = fake.add("echo fine")
     async with start_agent():
         result = await fake.result(task)
@@ -116,7 +116,8 @@ async def test_the_environment_and_folder_of_a_task(
 ) -> None:
     """Each task has an empty folder of its own, gone afterwards, unless it names one."""
     task = fake.add(
-        'echo "$DW_TASK_ID $DW_ATTEMPT $DW_AGENT $MINE"; pwd; ls -A; touch left; read x || echo eof',
+        'echo "$DW_TASK_ID $DW_ATTEMPT $DW_AGENT $MINE"; pwd; ls -A; touch left; '
+        "read x || echo eof",
         env={"MINE": "grüße"},
     )
     elsewhere = fake.add("pwd; touch kept", cwd=str(tmp_path))
@@ -229,7 +230,12 @@ async def _ended(reader: int) -> None:
     """Await that nobody has the other end of a fifo open: a killed process takes a moment."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_reader(reader, lambda: os.read(reader, 65536) or ended.set())
+
+    def read() -> None:
+        if not os.read(reader, 65536):
+            ended.set()
+
+    loop.add_reader(reader, read)
     try:
         async with asyncio.timeout(10):
             await ended.wait()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -106,6 +107,23 @@ async def test_wrong_usage(words: list[str], stdin: str, said: str) -> None:
     ended = await _dw(None, *words, stdin=stdin)
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
+
+
+@pytest.mark.parametrize("words", [[b"echo \xff"], [b"--env", b"A=\xff", b"true"]])
+async def test_only_text_can_be_sent(words: list[bytes]) -> None:
+    """A command line is bytes; what is no UTF-8 is told, not a traceback."""
+    ended = await _dw(None, "submit", *map(os.fsdecode, words))
+    assert ended.code == 2
+    assert "UTF-8" in ended.err
+
+
+async def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    """Told before anything is submitted."""
+    file = tmp_path / "tasks"
+    file.write_bytes(b"true\n\xff\n")
+    ended = await _dw(None, "submit", "--file", str(file))
+    assert ended.code == 2
+    assert "not UTF-8" in ended.err
 
 
 async def test_no_server() -> None:

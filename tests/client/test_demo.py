@@ -65,6 +65,7 @@ async def test_every_difference_is_found(fake: Fake, dw: Client) -> None:
 _BREAKS = """
 from pathlib import Path
 from sys import argv
+from client.demo.processes import Process, stopped_at_the_end
 
 processes = []
 try:

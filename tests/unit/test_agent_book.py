@@ -1,0 +1,203 @@
+"""What the agent decides without asking anybody: what to claim, what it has seen, what to send."""
+
+import random
+
+import pytest
+
+from agent.api_client import Backoff
+from agent.attempts import Attempts
+from agent.claims import Pace, wanted
+from agent.outbox import Delivery, Outbox
+from agent.settings import SettingsError, read, task_environment
+from agent.streams import Cut
+from schema.claims import ClaimedTask
+from schema.reports import Result
+
+
+def task(number: int, attempt: int = 1) -> ClaimedTask:
+    """Make a claimed task."""
+    return ClaimedTask(id=number, attempt=attempt, lease=f"{number}.{attempt}", command="true")
+
+
+@pytest.mark.parametrize(
+    ("slots", "running", "queued", "ahead", "result"),
+    [
+        (16, 0, 0, 0, 16),
+        (16, 15, 0, 0, 1),
+        (16, 16, 0, 0, 0),
+        (16, 0, 16, 0, 0),
+        (16, 16, 0, 16, 16),
+        (16, 16, 8, 16, 8),
+        (16, 16, 9, 16, 0),  # half of what is ahead is left: wait, and ask for more at once
+        (16, 10, 0, 16, 22),
+        (1, 1, 0, 1, 1),
+        (1, 1, 1, 1, 0),
+        (4, 4, 9, 0, 0),  # tasks turned out long: what is queued is too much already
+        (10_000, 0, 0, 0, 1000),
+    ],
+)
+def test_how_many_tasks_are_asked_for(
+    slots: int, running: int, queued: int, ahead: int, result: int
+) -> None:
+    """As many as there is room for; with tasks ahead, many at a time."""
+    assert wanted(slots, running, queued, ahead) == result
+
+
+def test_tasks_are_claimed_ahead_only_while_they_are_short() -> None:
+    """A farm of long tests must not hoard what others could run."""
+    pace = Pace()
+    assert not pace.short([])
+    pace.observe(0.01)
+    assert pace.short([])
+    assert not pace.short([30, 0.1])  # those that run now are long
+    pace.observe(3600)
+    for _ in range(10):
+        pace.observe(0.01)
+    assert pace.short([])
+
+
+def test_each_attempt_is_taken_once() -> None:
+    """Claims, beats and late replies may all bring the same."""
+    book = Attempts()
+    assert [one.key for one in book.receive([task(1), task(2)], "s", 0)] == [(1, 1), (2, 1)]
+    assert book.receive([task(2), task(1)], "s", 0) == []
+    first = book.start_next()
+    assert first is not None
+    book.ran(first)
+    book.forget(first.key)
+    assert book.receive([task(1)], "s", 0) == []
+    assert [one.key for one in book.receive([task(1, 2)], "s", 0)] == [(1, 2)]
+    assert book.held_for("s") == ((2, 1), (1, 2))
+    assert book.held_for("another") == ()
+
+
+def test_memory_of_what_was_seen_is_bounded() -> None:
+    """An agent lives for months."""
+    book = Attempts(seen_limit=2)
+    for number in range(5):
+        for one in book.receive([task(number)], "s", 0):
+            book.start_next()
+            book.ran(one)
+            book.forget(one.key)
+    assert book.receive([task(4), task(3)], "s", 0) == []
+    assert len(book.receive([task(0)], "s", 0)) == 1
+
+
+def test_what_was_handed_back_may_come_again() -> None:
+    """The API may give it to the same agent."""
+    book = Attempts()
+    (one,) = book.receive([task(1)], "s", 0)
+    book.unqueue(one)
+    book.forget(one.key, again=True)
+    assert len(book.receive([task(1)], "s", 0)) == 1
+
+
+def test_a_new_session_may_reuse_numbers() -> None:
+    """A developer's database is made anew; what still runs of the old one is not mixed up."""
+    book = Attempts()
+    book.receive([task(1), task(2)], "old", 0)
+    one = book.start_next()
+    book.forget((2, 1))
+    book.queued.clear()
+    book.new_session()
+    assert [each.key for each in book.receive([task(1), task(2)], "new", 0)] == [(2, 1)]
+    assert one is not None
+    book.ran(one)
+    book.forget(one.key)
+    assert len(book.receive([task(1)], "new", 0)) == 1
+
+
+async def test_a_result_goes_with_or_after_its_last_chunk() -> None:
+    """Committed first, it would let people read a log with a hole."""
+    outbox = Outbox(10_000, lambda full: None)
+    delivery = Delivery((1, 1), "1.1")
+    for offset in (0, 3):
+        outbox.add(delivery, "stdout", Cut(offset, 3, [b"abc"], [(0, 1)]))
+    outbox.finish(delivery, Result(lease="1.1", reason="exit", exit_code=0))
+    first = await outbox.take(1, 10)
+    second = await outbox.take(1, 10)
+    assert [len(first), len(second)] == [1, 1]
+    outbox.settle_chunk(second.parcels[0])
+    outbox.put_back(first)
+    both = await outbox.take(10_000, 10)
+    assert both.parcels == first.parcels
+    assert both.parcels[0].chunk.resent
+    assert both.deliveries == [delivery]
+    outbox.settle_chunk(both.parcels[0])
+    assert not outbox.empty
+    outbox.settle_result(delivery)
+    assert outbox.empty
+    assert outbox.bytes == 0
+    outbox.close()
+
+
+async def test_the_oldest_is_sent_first() -> None:
+    """A chatty task does not hold up what was there before it."""
+    outbox = Outbox(10_000, lambda full: None)
+    quiet, chatty = Delivery((1, 1), "1.1"), Delivery((2, 1), "2.1")
+    outbox.add(quiet, "stderr", Cut(0, 1, [b"q"], [(0, 1)]))
+    for offset in range(5):
+        outbox.add(chatty, "stdout", Cut(offset, 1, [b"c"], [(0, 2)]))
+    batch = await outbox.take(10_000, 2)
+    assert [parcel.delivery for parcel in batch.parcels] == [quiet, chatty]
+    outbox.put_back(batch)
+    batch = await outbox.take(10_000, 3)
+    assert [parcel.delivery for parcel in batch.parcels] == [quiet, chatty, chatty]
+    outbox.close()
+
+
+async def test_full_and_room_again_are_told_once() -> None:
+    """Pausing and resuming every reader for each chunk would cost more than it brings."""
+    told: list[bool] = []
+    outbox = Outbox(1_000, told.append)
+    delivery = Delivery((1, 1), "1.1")
+    for offset in range(6):
+        outbox.add(delivery, "stdout", Cut(offset, 1, [b"c"], [(0, 1)]))
+    assert told == [True]
+    batch = await outbox.take(10_000, 10)
+    for parcel in batch.parcels:
+        outbox.settle_chunk(parcel)
+    assert told == [True, False]
+    outbox.close()
+
+
+def test_waiting_grows_and_is_bounded() -> None:
+    """With full jitter: agents that lost the API together do not come back together."""
+    backoff = Backoff(random.Random(1))
+    waits = [backoff.next_s() for _ in range(2000)]
+    assert max(waits[:3]) <= 0.4
+    assert 4.9 < max(waits) <= 5
+    assert min(waits[10:]) < 0.1
+    assert 7 <= backoff.next_s(7) <= 12
+    backoff.reset()
+    assert backoff.next_s() <= 0.1
+
+
+def test_settings_come_from_the_environment() -> None:
+    """Empty means not set."""
+    settings = read({"FLUSH_S": "0.5", "PREFETCH": "0", "LABELS": "a,b=c ,", "AGENT_NAME": ""})
+    assert (settings.flush_s, settings.prefetch, settings.labels) == (0.5, 0, ("a", "b=c"))
+    assert settings.agent_name
+
+
+@pytest.mark.parametrize(
+    ("environ", "word"),
+    [
+        ({"CHUNK_BYTES": "2000000"}, "CHUNK_BYTES"),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
+        ({"API_URL": "http://user:pass@host"}, "TOKEN"),
+        ({"AGENT_NAME": "a\nb"}, "AGENT_NAME"),
+    ],
+)
+def test_a_bad_setting_is_named(environ: dict[str, str], word: str) -> None:
+    """With the variable's own name, as people wrote it."""
+    with pytest.raises(SettingsError, match=word):
+        read(environ)
+
+
+def test_secrets_stay_with_the_agent() -> None:
+    """They are not printed, and tasks do not inherit them."""
+    with pytest.raises(SettingsError) as caught:
+        read({"TOKEN": "s3cret with blanks"})
+    assert "s3cret" not in str(caught.value)
+    assert task_environment({b"TOKEN": b"x", b"PATH": b"/bin"}) == {b"PATH": b"/bin"}
