@@ -184,4 +184,6 @@ def _raise_problem(status: int, content: bytes, headers: CIMultiDictProxy[str]) 
 def _say(error: BaseException) -> str:
     if isinstance(error, asyncio.TimeoutError):
         return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect: {error.os_error.strerror or error.os_error}"
     return str(error) or type(error).__name__

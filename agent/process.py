@@ -28,7 +28,7 @@ Sink = Callable[[Stream, bytes], None]
 
 
 class SpawnError(Exception):
-    """The process could not be started: the text says why."""
+    """The system did not start the process: the text says why."""
 
 
 class Rules(NamedTuple):
@@ -269,7 +269,7 @@ class Process:
 def start(
     argv: Sequence[str | bytes],
     *,
-    cwd: Path,
+    cwd: Path | str | None,
     env: Mapping[bytes, bytes],
     sink: Sink,
     rules: Rules,
@@ -296,7 +296,7 @@ def start(
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         for fd in reading:
             os.close(fd)
-        raise SpawnError(f"the process could not be started: {error}") from error
+        raise SpawnError(str(error)) from error
     finally:
         for fd in writing:
             os.close(fd)

@@ -1,8 +1,6 @@
 """Runs attempts in slots: work folder, environment, process, streams, result."""
 
-import asyncio
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.attempts import Attempt, Attempts
+from agent.folders import Folder, Folders
 from agent.outbox import Outbox
 from agent.process import Process, Rules, SpawnError, start
 from agent.settings import Settings
@@ -21,6 +20,9 @@ from schema.tasks import Reason, Stream
 
 log = logging.getLogger("agent")
 
+SPAWN_ERRORS = (SpawnError, OSError, ValueError)
+"""A folder that is not there, no memory, a full disk; text that is no UTF-8 or holds a NUL."""
+
 _MESSAGE_CHARS = 1000  # the wire's limit
 
 
@@ -30,6 +32,11 @@ class _Run(NamedTuple):
     attempt: Attempt
     process: Process
     streams: dict[Stream, StreamBuffer]
+
+
+def _not_started(task: ClaimedTask, error: Exception) -> Result:
+    message = f"the process could not be started: {error}"
+    return Result(lease=task.lease, reason="spawn_error", message=message[:_MESSAGE_CHARS])
 
 
 class Runner:
@@ -43,14 +50,19 @@ class Runner:
         work: Path,
         inherited: dict[bytes, bytes],
         ended: Callable[[float], None],
+        exclusive_s: Callable[[], float | None],
     ) -> None:
-        """`work` holds the tasks' folders; `ended` hears how many seconds each task ran."""
+        """`work` holds the tasks' folders; `ended` hears how many seconds each task ran.
+
+        `exclusive_s` gives None while exclusive tasks may run, else the seconds that they have.
+        """
         self._settings = settings
         self._attempts = attempts
         self._outbox = outbox
-        self._work = work
+        self._folders = Folders(work)
         self._inherited = {**inherited, b"DW_AGENT": settings.agent_name.encode()}
         self._ended = ended
+        self._exclusive_s = exclusive_s
         self._shell = shutil.which("bash") or "/bin/sh"
         self._runs: dict[Held, _Run] = {}
         self.flush_s = settings.flush_s
@@ -62,26 +74,28 @@ class Runner:
             if attempt is None:
                 await self._attempts.arrived.wait()
                 continue
-            result = await self._run(attempt)
+            if attempt.task.exclusive and self._exclusive_s() is not None:
+                result = Result(lease=attempt.task.lease, reason="returned")
+                self._outbox.finish(attempt.delivery, result)
+                self._attempts.ran(attempt)
+                continue
+            folder = None
+            try:
+                folder = None if attempt.task.cwd else self._folders.take()
+                run = self._start(attempt, folder)
+            except SPAWN_ERRORS as error:
+                result = _not_started(attempt.task, error)
+            else:
+                result = await self._finish(run)
             log.debug("task %d attempt %d: %s", *attempt.key, result.reason)
             self._outbox.finish(attempt.delivery, result)
-            if attempt.task.cwd is None:
-                await self._remove(self._folder(attempt.task))
+            if folder is not None:
+                await self._folders.give_back(folder)
             self._attempts.ran(attempt)
 
-    async def _run(self, attempt: Attempt) -> Result:
-        lease = attempt.task.lease
-        clock = MarkClock()
-        chunk_bytes = self._settings.chunk_bytes
-        streams: dict[Stream, StreamBuffer] = {
-            "stdout": StreamBuffer(clock, chunk_bytes),
-            "stderr": StreamBuffer(clock, chunk_bytes),
-        }
-        try:
-            process = self._start(attempt, streams)
-        except SpawnError as error:
-            return Result(lease=lease, reason="spawn_error", message=str(error)[:_MESSAGE_CHARS])
-        self._runs[attempt.key] = _Run(attempt, process, streams)
+    async def _finish(self, run: _Run) -> Result:
+        attempt, process, streams = run
+        self._runs[attempt.key] = run
         if not self._outbox.full:
             process.resume()
         try:
@@ -94,14 +108,20 @@ class Runner:
                 self._outbox.add(attempt.delivery, stream, cut)
         self._ended(end.run_s)
         return Result(
-            lease=lease,
+            lease=attempt.task.lease,
             **end._asdict(),
             stdout=streams["stdout"].total(),
             stderr=streams["stderr"].total(),
         )
 
-    def _start(self, attempt: Attempt, streams: dict[Stream, StreamBuffer]) -> Process:
+    def _start(self, attempt: Attempt, folder: Folder | None) -> _Run:
         task = attempt.task
+        clock = MarkClock()
+        chunk_bytes = self._settings.chunk_bytes
+        streams: dict[Stream, StreamBuffer] = {
+            "stdout": StreamBuffer(clock, chunk_bytes),
+            "stderr": StreamBuffer(clock, chunk_bytes),
+        }
         delivery = attempt.delivery
         outbox = self._outbox
 
@@ -109,22 +129,15 @@ class Runner:
             for cut in streams[stream].append(data, time.time_ns() // 1000):
                 outbox.add(delivery, stream, cut)
 
-        try:
-            if task.cwd is None:
-                folder = self._folder(task)
-                folder.mkdir()
-            else:
-                folder = Path(task.cwd)
-            command = task.command.encode()
-            env = self._environment(task)
-        except (OSError, ValueError) as error:  # a full disk; text that is no UTF-8
-            raise SpawnError(f"the process could not be started: {error}") from error
-        rules = Rules(task.timeout, self._settings.kill_grace_s, self._settings.pipe_wait_s)
-        argv = (self._shell, b"-c", command)
-        return start(argv, cwd=folder, env=env, sink=sink, rules=rules, clock=time.monotonic)
-
-    def _folder(self, task: ClaimedTask) -> Path:
-        return self._work / f"{task.id}.{task.attempt}"
+        process = start(
+            (self._shell, b"-c", task.command.encode()),
+            cwd=folder.path if folder else task.cwd,
+            env=self._environment(task),
+            sink=sink,
+            rules=Rules(task.timeout, self._settings.kill_grace_s, self._settings.pipe_wait_s),
+            clock=time.monotonic,
+        )
+        return _Run(attempt, process, streams)
 
     def _environment(self, task: ClaimedTask) -> dict[bytes, bytes]:
         env = dict(self._inherited)
@@ -134,23 +147,14 @@ class Runner:
         env[b"DW_ATTEMPT"] = b"%d" % task.attempt
         return env
 
-    async def _remove(self, folder: Path) -> None:
-        try:
-            os.rmdir(folder)  # noqa: PTH106 - most tasks leave it empty, and this is the hot path
-        except FileNotFoundError:
-            return
-        except OSError:
-            try:
-                await asyncio.to_thread(shutil.rmtree, folder)
-            except OSError as error:
-                log.warning("a task's work folder stays behind: %s", error)
-
-    def tick(self, exclusive_lost: bool) -> None:
+    def tick(self) -> None:
         """Do what is due: cut old output, end what is over its time or no longer proven ours."""
         old_us = time.time_ns() // 1000 - int(self.flush_s * 1e6)
+        exclusive_s = self._exclusive_s()
         for run in tuple(self._runs.values()):
-            if exclusive_lost and run.attempt.task.exclusive:
-                run.process.stop("agent_lost", "the API was away for longer than the lease")
+            if exclusive_s is not None and run.attempt.task.exclusive:
+                message = "the API was away, and others may soon be given this exclusive task"
+                run.process.stop("agent_lost", message, exclusive_s)
             run.process.tick()
             for stream, buffer in run.streams.items():
                 if cut := buffer.flush_older(old_us):

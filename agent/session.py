@@ -23,6 +23,7 @@ T = TypeVar("T")
 log = logging.getLogger("agent")
 
 _AWAY_AFTER_S = 1.0  # a worker that is replaced cuts connections: nobody wants to read of that
+_MARGIN_S = 0.5  # for the worker's ticks, and for a killed process to be gone
 _FORBIDDEN = frozenset({401, 403})
 
 
@@ -64,6 +65,15 @@ class Session:
     def proven(self, sent_s: float, lease_s: float) -> None:
         """Note that nobody else is given our tasks for so long after `sent_s` of the boot clock."""
         self._proven_until_s = max(self._proven_until_s, sent_s + lease_s)
+
+    def exclusive_s(self, kill_grace_s: float) -> float | None:
+        """Give None while exclusive tasks may run, else how many seconds they have to end.
+
+        A short lease shortens the grace: a beat may take a third of it, another third is theirs.
+        """
+        grace_s = min(kill_grace_s, self.lease_s / 3)
+        left_s = self.left_s() - min(_MARGIN_S, self.lease_s / 20)
+        return None if left_s > grace_s else max(left_s, 0.0)
 
     async def open(self) -> None:
         """Open the first session, as long as it takes; CannotStartError if the API refuses."""

@@ -38,6 +38,10 @@ def _version() -> str:
         return "source"
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 class Worker:
     """One agent. `run` returns when it has drained."""
 
@@ -50,7 +54,13 @@ class Worker:
         self._attempts = Attempts()
         self._outbox = Outbox(settings.buffer_bytes, self._outbox_full)
         self._runner = Runner(
-            settings, self._attempts, self._outbox, work, inherited, self._pace.observe
+            settings,
+            self._attempts,
+            self._outbox,
+            work,
+            inherited,
+            self._pace.observe,
+            lambda: self._session.exclusive_s(settings.kill_grace_s),
         )
         self._api = ApiClient(settings.api_url, settings.token)
         opening = SessionOpen(
@@ -104,9 +114,9 @@ class Worker:
             self._draining.set()
             return
         log.info(
-            "agent %s with %d slots at %s",
+            "agent %s with %s at %s",
             self._settings.agent_name,
-            self._slots,
+            _count(self._slots, "slot"),
             self._settings.api_url,
         )
         async with asyncio.TaskGroup() as group:
@@ -121,7 +131,7 @@ class Worker:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            self._runner.tick(self._session.left_s() <= self._settings.kill_grace_s)
+            self._runner.tick()
             oldest = next(iter(self._attempts.queued.values()), None)
             if oldest is not None and time.monotonic() - oldest.received_s > _QUEUED_MOST_S:
                 self._hand_back()
@@ -201,7 +211,8 @@ class Worker:
 
     async def _finish(self) -> bool:
         if running := len(self._attempts.running):
-            log.info("finishing %d tasks; press Ctrl-C again to stop them", running)
+            them = "it" if running == 1 else "them"
+            log.info("finishing %s; press Ctrl-C again to stop %s", _count(running, "task"), them)
         patience_s = 0 if self._hurry else self._settings.drain_s or None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_s) as patience:
@@ -215,7 +226,8 @@ class Worker:
                 await self._all_sent()
                 return True
         log.error(
-            "the API did not take everything in time: %d tasks unreported", len(self._attempts.held)
+            "the API did not take everything in time: %s unreported",
+            _count(len(self._attempts.held), "task"),
         )
         return False
 

@@ -87,7 +87,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
         )  # fmt: skip
         reaper = Reaper(database, notices, settings, reports.refresh_days)
         await reaper.prepare()
-        notices.on_lanes = claims.wake
+        notices.on_queued = claims.wake
         notices.on_sessions = sessions.wake
 
         def look_again() -> None:

@@ -24,6 +24,11 @@ class Lanes:
         """How many are known; a change means that selections are out of date."""
         return len(self._lanes)
 
+    @property
+    def numbers(self) -> list[int]:
+        """All that are known."""
+        return list(self._lanes.values())
+
     def knows(self, lanes: Iterable[int]) -> bool:
         """Whether all these numbers are known."""
         return set(lanes) <= set(self._lanes.values())

@@ -8,15 +8,17 @@ milliseconds in one statement. Nobody relies on it: who waits looks again by him
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import asyncpg
 import msgspec
 from msgspec import Struct
 
+from api.store.tasks import Queued
+
 _CHANNEL = "distributed_worker"
 _COLLECT_S = 0.002
-_MOST = 200  # entries of each kind in one notice: its payload must stay below 8,000 bytes
+_MOST = 80  # entries of each kind in one notice: its payload must stay below 8,000 bytes
 _PROBE_S = 30.0  # a LISTEN whose connection died without a word is noticed after that
 _log = logging.getLogger(__name__)
 
@@ -24,8 +26,8 @@ _log = logging.getLogger(__name__)
 class Notice(Struct, frozen=True, omit_defaults=True):
     """What changed; receivers look at the tables for the rest."""
 
-    lanes: tuple[int, ...] = ()
-    """Lanes that have new pending tasks."""
+    queued: tuple[Queued, ...] = ()
+    """The lowest place of new pending tasks, for each lane and priority."""
     sessions: tuple[int, ...] = ()
     """Sessions with something to tell to their agents."""
 
@@ -35,23 +37,23 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Notices:
-    """Tells this process at once, and the others soon, of lanes and sessions that changed."""
+    """Tells this process at once, and the others soon, of queues and sessions that changed."""
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
         self._connect = connect
-        self._lanes: set[int] = set()
+        self._queued: dict[tuple[int, int], Queued] = {}
         self._sessions: set[int] = set()
         self._changed = asyncio.Event()
-        self.on_lanes: Callable[[Iterable[int]], None] = lambda _: None
+        self.on_queued: Callable[[Sequence[Queued]], None] = lambda _: None
         self.on_sessions: Callable[[Iterable[int]], None] = lambda _: None
         self.on_reconnect: Callable[[], None] = lambda: None
 
-    def lanes_changed(self, lanes: Iterable[int]) -> None:
-        """Lanes have new pending tasks, committed."""
-        new = set(lanes)
-        if new:
-            self.on_lanes(new)
-            self._lanes |= new
+    def tasks_queued(self, queued: Iterable[Queued]) -> None:
+        """Tasks are pending, committed."""
+        lowest = _lowest({}, queued)
+        if lowest:
+            self.on_queued(list(lowest.values()))
+            _lowest(self._queued, lowest.values())
             self._changed.set()
 
     def sessions_changed(self, sessions: Iterable[int]) -> None:
@@ -95,25 +97,25 @@ class Notices:
                 await connection.execute("SELECT 1", timeout=10)
                 continue
             self._changed.clear()
-            lanes, self._lanes = self._lanes, set()
+            queued, self._queued = self._queued, {}
             sessions, self._sessions = self._sessions, set()
             try:
-                await self._send(connection, sorted(lanes), sorted(sessions))
+                await self._send(connection, list(queued.values()), list(sessions))
             except BaseException:
-                self._lanes |= lanes
+                _lowest(self._queued, queued.values())
                 self._sessions |= sessions
                 self._changed.set()
                 raise
             await asyncio.sleep(_COLLECT_S)
 
     async def _send(
-        self, connection: asyncpg.Connection, lanes: list[int], sessions: list[int]
+        self, connection: asyncpg.Connection, queued: list[Queued], sessions: list[int]
     ) -> None:
         payloads = [
             _encode(
-                Notice(tuple(lanes[at : at + _MOST]), tuple(sessions[at : at + _MOST]))
+                Notice(tuple(queued[at : at + _MOST]), tuple(sessions[at : at + _MOST]))
             ).decode()
-            for at in range(0, max(len(lanes), len(sessions)), _MOST)
+            for at in range(0, max(len(queued), len(sessions)), _MOST)
         ]
         await connection.execute(
             "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload",
@@ -128,7 +130,18 @@ class Notices:
         except msgspec.MsgspecError:
             _log.warning("not a notice: %.200s", payload)
             return
-        if notice.lanes:
-            self.on_lanes(notice.lanes)
+        if notice.queued:
+            self.on_queued(notice.queued)
         if notice.sessions:
             self.on_sessions(notice.sessions)
+
+
+def _lowest(
+    known: dict[tuple[int, int], Queued], queued: Iterable[Queued]
+) -> dict[tuple[int, int], Queued]:
+    """Add to `known`, keeping the lowest place of each lane and priority."""
+    for each in queued:
+        pair = (each.lane, each.priority)
+        if pair not in known or each.queue_seq < known[pair].queue_seq:
+            known[pair] = each
+    return known

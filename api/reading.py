@@ -67,11 +67,12 @@ def describe(
     starts: list[int] = []
     missing: list[tuple[int, int]] = []
     end = 0
-    for extent in extents:
+    for number, extent in enumerate(extents):
         start = end if place.pulled else extent.position
+        gap = extent.position > number if place.pulled else start > end
+        if gap and not place.ended:
+            break
         if start > end:
-            if not place.ended:
-                break
             missing.append((end, start))
         starts.append(start)
         end = start + extent.size
@@ -146,27 +147,29 @@ class LogReader:
 
     async def _blocks(self, contents: StreamContents, first: int) -> AsyncIterator[Block]:
         """Lines of one stream, each with the time at which its end was read."""
-        rest = b""
+        rest = bytearray()
         time_us = 0
         end = contents.starts[first] if first < len(contents.starts) else 0
         async for start, data, times in self._chunks(contents, first):
             if start != end and rest:
-                yield Block(time_us, rest, goes_on=False)
-                rest = b""
+                yield Block(time_us, bytes(rest), goes_on=False)
+                rest.clear()
             end = start + len(data)
             for index, (offset, mark_us) in enumerate(times):
                 time_us = mark_us
                 stop = times[index + 1][0] if index + 1 < len(times) else len(data)
+                # Only the new piece is searched: a progress bar has many marks and no newline.
+                searched = len(rest)
                 rest += data[offset:stop]
-                cut = rest.rfind(b"\n") + 1
+                cut = rest.rfind(b"\n", searched) + 1
                 if cut:
-                    yield Block(time_us, rest[:cut], goes_on=False)
-                    rest = rest[cut:]
+                    yield Block(time_us, bytes(rest[:cut]), goes_on=False)
+                    del rest[:cut]
                 elif len(rest) >= _LONG_LINE_BYTES:
-                    yield Block(time_us, rest, goes_on=True)
-                    rest = b""
+                    yield Block(time_us, bytes(rest), goes_on=True)
+                    rest.clear()
         if rest:
-            yield Block(time_us, rest, goes_on=False)
+            yield Block(time_us, bytes(rest), goes_on=False)
 
 
 def _run(extents: Sequence[Extent], first: int) -> int:
@@ -195,6 +198,7 @@ async def _merge(sources: Sequence[AsyncIterator[Block]]) -> AsyncIterator[Block
     """Blocks of all sources by time; nothing comes between the pieces of one long line."""
     heads = [await anext(source, None) for source in sources]
     current: int | None = None
+    time_us = 0
     while True:
         if current is None:
             waiting = [(head.time_us, index) for index, head in enumerate(heads) if head]
@@ -202,9 +206,12 @@ async def _merge(sources: Sequence[AsyncIterator[Block]]) -> AsyncIterator[Block
                 return
             current = min(waiting)[1]
         block = heads[current]
-        if block is None:
+        if block is None:  # the stream ends with a long line that nothing ended
             current = None
+            if any(heads):
+                yield Block(time_us, b"\n", goes_on=False)
             continue
+        time_us = block.time_us
         heads[current] = await anext(sources[current], None)
         more = any(heads)
         if not block.goes_on:

@@ -75,7 +75,7 @@ class Reaper:
         LOST.inc(len(changes))
         for each in changes:
             _log.info("task %d: attempt %d was lost: %s", each.task, each.attempt, each.status)
-        self._notices.lanes_changed(each.lane for each in changes if each.status == "pending")
+        self._notices.tasks_queued(each.place for each in changes if each.status == "pending")
         return settings.reaper_s
 
     async def _end_lost(self, *, may_mark: bool) -> list[Change]:
@@ -98,7 +98,7 @@ class Reaper:
                 return longest_s
             queued = await task_store.promote_due(connection)
             next_s = await task_store.next_due(connection)
-        self._notices.lanes_changed(each.lane for each in queued)
+        self._notices.tasks_queued(queued)
         return longest_s if next_s is None else min(longest_s, max(shortest_s, next_s))
 
     async def _upkeep(self) -> float:

@@ -216,7 +216,7 @@ class Reports:
             changed = {(each.task, each.attempt) for each in changes}
             others = [each for key, each in wanted.items() if key not in changed]
             before = await result_store.ended_before(connection, others) if others else set()
-        self._notices.lanes_changed(each.lane for each in changes if each.status == "pending")
+        self._notices.tasks_queued(each.place for each in changes if each.status == "pending")
         written = []
         for writes, answers in zip(batch, verdicts, strict=True):
             ended = []

@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from loadtest.reader import Reader
-from loadtest.record import Attempt, AttemptKey, Piece, Record, Violation, name_of
+from loadtest.record import AttemptKey, Piece, Record, Violation, name_of
 from schema.tasks import FINAL, Status, Stream, Task, TaskPage
 
 _IDS_AT_ONCE = 200
@@ -117,7 +117,7 @@ def lost(record: Record, statuses: Mapping[int, Status]) -> Iterator[Violation]:
 def sample(record: Record, most: int) -> list[AttemptKey]:
     """Attempts with a log; all of them, or `most` by chance."""
     keys = sorted(key for key, attempt in record.attempts.items() if attempt.pieces)
-    return keys if len(keys) <= most else random.Random(0).sample(keys, most)  # noqa: S311
+    return keys if len(keys) <= most else random.Random(0).sample(keys, most)
 
 
 def check_log(
@@ -167,11 +167,6 @@ def compare_log(pieces: Sequence[Piece], text: bytes) -> tuple[str, str] | None:
     if at < len(text):
         return "log differs", f"{len(text) - at} bytes follow all that was sent"
     return None
-
-
-def unended(attempts: Mapping[AttemptKey, Attempt]) -> list[AttemptKey]:
-    """Attempts whose result is not acknowledged."""
-    return [key for key, attempt in attempts.items() if not attempt.acknowledged]
 
 
 def read_statuses(reader: Reader, tasks: Iterable[int]) -> dict[int, Status]:

@@ -88,7 +88,7 @@ async def _store(found: Services, tasks: list[Submission]) -> list[Submitted]:
             f"key {error.key!r} stands for another submission already; nothing was stored",
         ) from None
     SUBMITTED.inc(sum(each.created for each in answers))
-    found.notices.lanes_changed(each.lane for each in queued)
+    found.notices.tasks_queued(queued)
     return answers
 
 
@@ -178,7 +178,7 @@ async def retry(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
         raise no_task(task_id)
     task = tasks[0]
     if queued is not None:
-        found.notices.lanes_changed([queued.lane])
+        found.notices.tasks_queued([queued])
         return task
     after = sent.after_attempt
     waits = task.status in {"pending", "scheduled"}

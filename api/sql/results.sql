@@ -61,7 +61,7 @@ again AS (
         started_at = NULL
     FROM owned AS o
     WHERE t.id = o.id AND o.next IN ('pending', 'scheduled')
-    RETURNING t.id, t.attempt, t.status, t.lane, t.queue_seq
+    RETURNING t.id, t.attempt, t.status, t.lane, t.priority, t.queue_seq
 ),
 ended AS (
     UPDATE tasks AS t
@@ -78,7 +78,7 @@ ended AS (
         stderr_crc = o.stderr_crc
     FROM owned AS o
     WHERE t.id = o.id AND o.next NOT IN ('pending', 'scheduled')
-    RETURNING t.id, t.attempt, t.status, t.lane, t.queue_seq
+    RETURNING t.id, t.attempt, t.status, t.lane, t.priority, t.queue_seq
 )
 SELECT * FROM again
 UNION ALL
@@ -126,4 +126,5 @@ LIMIT 1000;
 -- name: pulled_attempt
 -- The attempt that a compatible agent means when it names the task alone: the newest one, as long
 -- as the compatible routes claimed it.
-SELECT attempt, day, status FROM tasks WHERE id = $1 AND session IS NULL AND day IS NOT NULL;
+SELECT attempt, day, status FROM tasks
+WHERE id = $1 AND session IS NULL AND started_at IS NOT NULL;

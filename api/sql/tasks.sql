@@ -16,7 +16,7 @@ FROM unnest(
 )
 ORDER BY place
 ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
-RETURNING id, status, lane, queue_seq, key;
+RETURNING id, status, lane, priority, queue_seq, key;
 
 -- name: find_keys
 SELECT key, key_digest, id, status FROM tasks WHERE key = ANY ($1::text[]);
@@ -85,7 +85,7 @@ SET status = 'pending', queue_seq = nextval('queue_seq'), failures = 0, crashes 
     stdout_bytes = NULL, stdout_crc = NULL, stderr_bytes = NULL, stderr_crc = NULL
 FROM finished
 WHERE tasks.id = finished.id
-RETURNING tasks.lane, tasks.queue_seq;
+RETURNING tasks.lane, tasks.priority, tasks.queue_seq;
 
 -- name: group_counts
 SELECT status, count(*), min(submitted_at), max(finished_at)
@@ -105,7 +105,7 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE tasks.id = due.id
-RETURNING lane, queue_seq;
+RETURNING lane, priority, queue_seq;
 
 -- name: next_due
 -- Seconds until the next scheduled task is due; null when there is none.

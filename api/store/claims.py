@@ -1,6 +1,6 @@
 """Claims: pending tasks change hands."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 import msgspec
@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from api.sql import load
 from api.store import Connection
+from api.store.tasks import Queued
 from schema.claims import ClaimedTask
 from schema.lease import Lease, sign
 
@@ -47,14 +48,26 @@ def _claimed(row: Record, first: int) -> Claimed:
 
 
 async def claim_many(
-    connection: Connection, lanes: Sequence[int], sessions: Sequence[int | None]
-) -> list[tuple[int, Claimed]]:
+    connection: Connection, floors: Sequence[Queued], sessions: Sequence[int | None]
+) -> list[tuple[int, Queued, Claimed]]:
     """Claim at most one task for each place in `sessions`, the best task for the first place.
 
-    Returns (place from 0, task); `None` stands for an agent of the compatible routes.
+    Returns (place from 0, where the task was queued, task); `None` stands for an agent of the
+    compatible routes.
     """
-    rows = await connection.fetch(_SQL["claim_many"], lanes, sessions)
-    return [(row[0] - 1, _claimed(row, 1)) for row in rows]
+    rows = await connection.fetch(
+        _SQL["claim_many"],
+        [floor.lane for floor in floors],
+        [floor.priority for floor in floors],
+        [floor.queue_seq for floor in floors],
+        sessions,
+    )
+    return [(row[0] - 1, Queued(row[1], row[2], row[3]), _claimed(row, 4)) for row in rows]
+
+
+async def queue_heads(connection: Connection, lanes: Iterable[int]) -> list[Queued]:
+    """The first pending task of each queue, looked for without floors."""
+    return [Queued(*row) for row in await connection.fetch(_SQL["queue_heads"], list(lanes))]
 
 
 async def held_by(connection: Connection, session: int) -> list[tuple[Claimed, bool]]:

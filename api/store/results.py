@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from api.sql import load
 from api.store import Connection
+from api.store.tasks import Queued
 from schema.reports import Result
 from schema.tasks import Reason, Status
 
@@ -72,8 +73,8 @@ class Change(Struct, frozen=True, gc=False):
     task: int
     attempt: int
     status: Status
-    lane: int
-    queue_seq: int
+    place: Queued
+    """In the queue, where the task is pending again."""
 
 
 class PulledAttempt(Struct, frozen=True):
@@ -116,7 +117,7 @@ async def finish_many(
         [(row.stderr or nothing)[1] for row in rows],
         crash_limit,
     )
-    return [Change(*row) for row in changes]
+    return [Change(row[0], row[1], row[2], Queued(row[3], row[4], row[5])) for row in changes]
 
 
 async def ended_before(connection: Connection, ended: Sequence[Ended]) -> set[AttemptKey]:
@@ -142,9 +143,20 @@ async def held_by_dead(connection: Connection) -> list[Ended]:
 
 
 async def silent_pulled(connection: Connection, silence_s: float) -> list[Ended]:
-    """Attempts of compatible agents that have been silent for too long, at most 1,000."""
+    """Attempts of compatible agents that have been silent for too long, at most 1,000.
+
+    Nobody can fence such an agent off if it still works, so the task runs again only where
+    `max_attempts` allows that.
+    """
     return [
-        Ended.lost(task, attempt, 0, f"no log came for {silence_s:.0f} s")
+        Ended(
+            task=task,
+            attempt=attempt,
+            session=0,
+            outcome="failed",
+            reason="agent_lost",
+            message=f"no log came for {silence_s:.0f} s",
+        )
         for task, attempt in await connection.fetch(_SQL["silent_pulled"], silence_s)
     ]
 

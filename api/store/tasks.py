@@ -26,9 +26,10 @@ class KeyConflictError(Exception):
 
 
 class Queued(Struct, frozen=True, gc=False):
-    """A task that may be claimed now, and its place."""
+    """A place in the queue of a lane: that of a task, or where to look for one."""
 
     lane: int
+    priority: int
     queue_seq: int
 
 
@@ -89,7 +90,11 @@ async def submit_many(
         row = next(keyless) if task.key is None else known[task.key]
         answers.append(Submitted(row["id"], row["status"], row["id"] in created))
         created.discard(row["id"])  # the second one with that key did not create it
-    queued = [Queued(row["lane"], row["queue_seq"]) for row in rows if row["status"] == "pending"]
+    queued = [
+        Queued(row["lane"], row["priority"], row["queue_seq"])
+        for row in rows
+        if row["status"] == "pending"
+    ]
     return answers, queued
 
 

@@ -97,7 +97,7 @@ async def test_draining(fake: FakeApi, run_agent: RunAgent, tmp_path: Path) -> N
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     async with run_agent("1", PREFETCH="0") as agent:
-        await agent.hears(f"agent tester with 1 slots at {fake.url}")
+        await agent.hears(f"agent tester with 1 slot at {fake.url}")
         task = fake.add(f"echo begun; read line < {gate}; echo done")
         await fake.until(lambda: bool(fake.owned))
         fake.flush_ms = 50
@@ -105,7 +105,7 @@ async def test_draining(fake: FakeApi, run_agent: RunAgent, tmp_path: Path) -> N
         await fake.until(lambda: fake.log(task) == b"begun\n")
         waiting = fake.add("echo not for this one")
         agent.process.send_signal(signal.SIGTERM)
-        await agent.hears("finishing 1 tasks; press Ctrl-C again to stop them")
+        await agent.hears("finishing 1 task; press Ctrl-C again to stop it")
         gate.write_text("go\n")
         assert await agent.ends() == 0
     assert fake.log(task) == b"begun\ndone\n"
@@ -161,8 +161,9 @@ async def test_a_second_signal_stops_the_tasks(fake: FakeApi, run_agent: RunAgen
 async def test_draining_is_bounded_if_asked(fake: FakeApi, run_agent: RunAgent) -> None:
     """Service managers kill what takes too long; the logs should be safe before that."""
     async with run_agent("1", DRAIN_S="0.2") as agent:
-        task = fake.add("sleep 600")
-        await fake.until(lambda: bool(fake.owned))
+        task = fake.add("echo begun; sleep 600")
+        fake.flush_ms = 50
+        await fake.until(lambda: fake.log(task) == b"begun\n")
         agent.process.send_signal(signal.SIGTERM)
         assert await agent.ends() == 0
     assert fake.results[task, 1][-1].reason == "agent_lost"

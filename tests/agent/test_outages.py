@@ -198,8 +198,7 @@ async def test_an_exclusive_task_ends_with_its_lease(
     async with start_agent() as worker:
         await eventually(lambda: len(worker._attempts.running) == 2, "both run")
         fake.away = True
-        ahead_s = fake.lease_s - 1.5  # the kill grace is 1 s: not yet
-        await eventually(lambda: worker._session.left_s() < 1.2, "time passes")
+        ahead_s = fake.lease_s - 2  # so that the kill grace of 1 s begins in a moment
         await eventually(lambda: (exclusive, 1) not in worker._attempts.running, "it is ended")
         assert (other, 1) in worker._attempts.running
         fake.away = False
@@ -207,3 +206,25 @@ async def test_an_exclusive_task_ends_with_its_lease(
         result = await fake.result(exclusive)
         assert (await fake.result(other)).exit_code == 0
     assert result.reason == "agent_lost"
+
+
+async def test_an_exclusive_task_does_not_start_on_a_lease_that_is_over(
+    fake: FakeApi, start_agent: StartAgent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The machine may have slept between the claim and the start."""
+    boot_s = linux.boot_s
+    ahead_s = 0.0
+    monkeypatch.setattr(linux, "boot_s", lambda: boot_s() + ahead_s)
+
+    async def sleepy(request: web.Request, answer: Answer) -> web.Response:
+        nonlocal ahead_s
+        response = await answer()
+        ahead_s = fake.lease_s
+        return response
+
+    fake.faults["/claims"].append(sleepy)
+    exclusive = fake.add(f"touch {tmp_path}/started", exclusive=True)
+    async with start_agent():
+        result = await fake.result(exclusive)
+    assert result.reason == "returned"
+    assert not (tmp_path / "started").exists()

@@ -124,10 +124,25 @@ async def test_the_environment_and_folder_of_a_task(
     async with start_agent():
         await fake.result(task)
         await fake.result(elsewhere)
-    folder = tmp_path / "work" / f"{task}.1"
-    assert fake.log(task).decode() == f"{task} 1 tester grüße\n{folder}\neof\n"
+    said = fake.log(task).decode().splitlines()
+    assert said[0] == f"{task} 1 tester grüße"
+    assert said[1].startswith(f"{tmp_path}/work/")
+    assert said[2:] == ["eof"]
     assert fake.log(elsewhere).decode() == f"{tmp_path}\n"
     assert (tmp_path / "kept").exists()
+
+
+async def test_a_used_folder_is_not_given_to_the_next_task(
+    fake: FakeApi, start_agent: StartAgent
+) -> None:
+    """Folders that stayed empty are used again; nothing else may be found in one."""
+    commands = ["true", "touch x", "mkdir -p a/b", "touch y && rm y", "chmod 500 .", "rmdir $PWD"]
+    tasks = [fake.add(f"ls -A; stat -c %a . >&2; {command}") for command in commands * 3]
+    async with start_agent(slots=1):
+        for task in tasks:
+            assert (await fake.result(task)).exit_code == 0
+    assert {fake.log(task) for task in tasks} == {b""}
+    assert len({fake.log(task, "stderr") for task in tasks}) == 1
 
 
 async def test_a_timeout_ends_the_tree(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import chain
 
 import pytest
 
@@ -98,7 +99,7 @@ async def test_as_many_flushes_run_as_there_are_lanes() -> None:
         assert writer.inside == 2
         writer.gate.set()
     assert writer.most_inside == 2
-    assert sorted(sum(writer.batches, [])) == [0, 1, 2, 3, 4]
+    assert sorted(chain.from_iterable(writer.batches)) == [0, 1, 2, 3, 4]
 
 
 async def test_a_failed_flush_is_told_to_all_of_it_and_to_nobody_else() -> None:
@@ -156,20 +157,19 @@ async def test_what_a_gone_sender_handed_over_is_written() -> None:
         gone.cancel()
         writer.gate.set()
         assert await coalescer.submit(3, 1) == 30
-    assert sum(writer.batches, []) == [1, 2, 3]
+    assert list(chain.from_iterable(writer.batches)) == [1, 2, 3]
 
 
 async def test_who_waits_when_it_stops_is_told() -> None:
     """A server that goes away must not leave its last senders without an answer."""
     writer = _Writer()
     writer.gate.clear()
-    async with asyncio.TaskGroup() as group:
-        async with _running(writer) as coalescer:
-            inside = group.create_task(_outcome(coalescer, 1))
-            await writer.entered.acquire()
-            waiting = group.create_task(_outcome(coalescer, 2))
-            while coalescer.depth < 1:
-                await asyncio.sleep(0)
+    async with asyncio.TaskGroup() as group, _running(writer) as coalescer:
+        inside = group.create_task(_outcome(coalescer, 1))
+        await writer.entered.acquire()
+        waiting = group.create_task(_outcome(coalescer, 2))
+        while coalescer.depth < 1:
+            await asyncio.sleep(0)
     assert waiting.result() is QueueFullError
     assert inside.result() is asyncio.CancelledError
 

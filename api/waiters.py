@@ -1,0 +1,109 @@
+"""Requests for tasks that wait, in lines; no I/O."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from api.sessions import Session
+from api.store.claims import Claimed
+
+
+class Waiter:
+    """One request for tasks."""
+
+    def __init__(self, session: Session | None, slots: int, *, parked: bool) -> None:
+        self.session = session
+        self.slots = slots
+        self.parked = parked
+        """Stays when there is nothing."""
+        self.lanes: tuple[int, ...] = ()
+        self.served = False
+        """A statement that may give it tasks is under way: it stands in no line."""
+        self.tasks: asyncio.Future[list[Claimed]] = asyncio.get_running_loop().create_future()
+
+    @property
+    def number(self) -> int | None:
+        """Row of the session; None for an agent of the compatible routes."""
+        return None if self.session is None else self.session.number
+
+    def answer(self, tasks: list[Claimed]) -> None:
+        """End the wait."""
+        if not self.tasks.done():
+            self.tasks.set_result(tasks)
+
+    def fail(self, error: Exception) -> None:
+        """End the wait without an answer."""
+        if not self.tasks.done():
+            self.tasks.set_exception(error)
+
+
+class Line:
+    """Waiters whose labels select the same lanes.
+
+    New ones look for themselves. Those who looked and found nothing are parked, and look again,
+    the oldest first, when the line is woken: a newcomer must not make thousands look.
+    """
+
+    def __init__(self) -> None:
+        self._new: OrderedDict[Waiter, None] = OrderedDict()
+        self._parked: OrderedDict[Waiter, None] = OrderedDict()
+        self.served = 0
+        """Statements under way for it."""
+        self.woken = False
+        """There may be tasks that no statement for this line has seen."""
+        self.tries = 0
+        """Looks since the last wake-up because a neighbour may have hidden something."""
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._parked)
+
+    def __iter__(self) -> Iterator[Waiter]:
+        yield from self._parked
+        yield from self._new
+
+    @property
+    def hungry(self) -> bool:
+        """Whether somebody should look."""
+        return bool(self._new) or (self.woken and bool(self._parked))
+
+    def add(self, waiter: Waiter) -> None:
+        """A newcomer."""
+        self._new[waiter] = None
+
+    def remove(self, waiter: Waiter) -> None:
+        """Somebody leaves, if he is here."""
+        self._new.pop(waiter, None)
+        self._parked.pop(waiter, None)
+
+    def clear(self) -> None:
+        """All leave."""
+        self._new.clear()
+        self._parked.clear()
+
+    def take(self, most: int) -> list[Waiter]:
+        """Those who look next: out of the line until they have an answer, or go back."""
+        taken: list[Waiter] = []
+        if self.woken:
+            self.woken = False
+            while self._parked and len(taken) < most:
+                taken.append(self._parked.popitem(last=False)[0])
+        while self._new and len(taken) < most:
+            taken.append(self._new.popitem(last=False)[0])
+        return taken
+
+    def park(self, waiters: list[Waiter]) -> None:
+        """Found nothing: back to the front, in their order."""
+        for waiter in reversed(waiters):
+            self._parked[waiter] = None
+            self._parked.move_to_end(waiter, last=False)
+
+
+def deal(waiters: list[Waiter], most: int) -> list[Waiter]:
+    """Places in turn: each waiter's first, then each one's second, up to its slots."""
+    places: list[Waiter] = []
+    turn = 0
+    while waiters and len(places) < most:
+        places += waiters[: most - len(places)]
+        turn += 1
+        waiters = [waiter for waiter in waiters if waiter.slots > turn]
+    return places

@@ -1,0 +1,136 @@
+"""Claims: the best task first, nobody waits for a neighbour, nobody gets what he cannot run."""
+
+import random
+
+import asyncpg
+
+from api.store import claims as store
+from api.store.tasks import Queued
+from schema.lease import Lease, verify
+from tests.store.support import claim, get, lanes_of, running, session, submit
+
+Pair = tuple[asyncpg.Connection, asyncpg.Connection]
+
+
+async def test_higher_priority_first_then_the_order_of_submission(
+    connection: asyncpg.Connection,
+) -> None:
+    """It is what people expect of a queue, over all lanes that the agent can serve."""
+    owner = await session(connection)
+    numbers = {}
+    order = [(priority, turn) for turn in range(3) for priority in (0, 9, 5)]
+    random.Random(1).shuffle(order)
+    for priority, turn in order:
+        needs = ("order-a",) if turn % 2 else ("order-b",)
+        number = await submit(connection, needs=needs, priority=priority)
+        numbers[number] = priority
+    lanes = [await lanes_of(connection, "order-a"), await lanes_of(connection, "order-b")]
+    expected = sorted(numbers, key=lambda number: (-numbers[number], number))
+    first = await claim(connection, lanes, [owner] * 4)
+    rest = await claim(connection, lanes, [owner] * 100)
+    assert [task.id for task in first + rest] == expected
+    assert await claim(connection, lanes, [owner]) == []
+
+
+async def test_the_best_task_goes_to_the_first_place(connection: asyncpg.Connection) -> None:
+    """Places are dealt out in turn: who waits longest gets the best."""
+    one, other = await session(connection, "one"), await session(connection, "other")
+    low = await submit(connection, needs=("places",), priority=1)
+    high = await submit(connection, needs=("places",), priority=8)
+    lane = await lanes_of(connection, "places")
+    assert [task.id for task in await claim(connection, [lane], [other, one])] == [high, low]
+    assert [task.id for task, _ in await store.held_by(connection, other)] == [high]
+    assert [task.id for task, _ in await store.held_by(connection, one)] == [low]
+
+
+async def test_other_lanes_are_not_touched(connection: asyncpg.Connection) -> None:
+    """An agent without the label must not be given the task."""
+    owner = await session(connection)
+    await submit(connection, needs=("lanes-gpu",))
+    mine = await submit(connection, needs=("lanes-cpu",))
+    lane = await lanes_of(connection, "lanes-cpu")
+    assert [task.id for task in await claim(connection, [lane], [owner] * 5)] == [mine]
+
+
+async def test_a_claim_starts_the_next_attempt(connection: asyncpg.Connection) -> None:
+    """The agent gets all it needs to run it, and a lease that names exactly this attempt."""
+    owner = await session(connection)
+    task = await running(
+        connection,
+        owner,
+        needs="start",
+        command="echo $A",
+        env={"A": "1 ä"},
+        cwd="/tmp",
+        timeout=2.5,
+        exclusive=True,
+    )
+    key = b"k" * 32
+    given = task.for_agent(owner, key)
+    assert (given.command, given.env, given.cwd) == ("echo $A", {"A": "1 ä"}, "/tmp")
+    assert (given.timeout, given.exclusive, given.attempt) == (2.5, True, 1)
+    assert verify(given.lease, key) == Lease(task.id, 1, task.day, owner)
+    seen = await get(connection, task.id)
+    assert (seen.status, seen.attempt, seen.agent) == ("in_progress", 1, "tester")
+    assert seen.started_at is not None
+    assert seen.started_at.date() == task.day
+
+
+async def test_nothing_below_the_floor_is_looked_at(connection: asyncpg.Connection) -> None:
+    """The floor saves the walk over rows that were claimed; without one they are all found."""
+    owner = await session(connection)
+    first = await submit(connection, needs=("floor",))
+    await submit(connection, needs=("floor",))
+    lane = await lanes_of(connection, "floor")
+    (head,) = await store.queue_heads(connection, [lane])
+    assert (head.lane, head.priority) == (lane, 5)
+    above = Queued(lane, 5, head.queue_seq + 1)
+    ((_, place, task),) = await store.claim_many(connection, [above], [owner, owner])
+    assert place.queue_seq > head.queue_seq
+    assert task.id != first
+    assert await store.queue_heads(connection, [lane]) == [head]
+    ((_, place, task),) = await store.claim_many(connection, [head], [owner, owner])
+    assert place == head
+    assert task.id == first
+
+
+async def test_neighbours_pass_by_each_other(pair: Pair) -> None:
+    """Two claims at once neither wait nor take the same task."""
+    one, other = pair
+    owner = await session(one)
+    numbers = [await submit(one, needs=("skip",)) for _ in range(4)]
+    lane = await lanes_of(one, "skip")
+    async with one.transaction():
+        held = await claim(one, [lane], [owner, owner])
+        passed = await claim(other, [lane], [owner] * 4)
+    assert [task.id for task in held + passed] == numbers
+
+
+async def test_a_claim_that_is_rolled_back_gives_its_tasks_back(pair: Pair) -> None:
+    """A worker killed in the middle of a claim loses nothing."""
+    one, other = pair
+    owner = await session(one)
+    number = await submit(one, needs=("rollback",))
+    lane = await lanes_of(one, "rollback")
+    transaction = one.transaction()
+    await transaction.start()
+    assert len(await claim(one, [lane], [owner])) == 1
+    assert await claim(other, [lane], [owner]) == []
+    await transaction.rollback()
+    (task,) = await claim(other, [lane], [owner])
+    assert (task.id, task.attempt) == (number, 1)
+
+
+async def test_held_is_what_runs_with_its_cancellations(connection: asyncpg.Connection) -> None:
+    """A beat compares with it: what has ended, or runs elsewhere, must not be there."""
+    mine, neighbours = await session(connection, "mine"), await session(connection, "neighbour")
+    asked = await running(connection, mine, needs="held-1")
+    await connection.execute("UPDATE tasks SET cancel_requested = true WHERE id = $1", asked.id)
+    runs = await running(connection, mine, needs="held-2")
+    await running(connection, neighbours, needs="held-3")
+    await submit(connection, needs=("held-4",))
+    held = await store.held_by(connection, mine)
+    assert [(task.id, task.attempt, cancel) for task, cancel in held] == [
+        (asked.id, 1, True),
+        (runs.id, 1, False),
+    ]

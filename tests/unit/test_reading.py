@@ -1,0 +1,254 @@
+"""Reading logs: what a log says of itself, lines in the order of their times, bounded pieces."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from typing import NamedTuple, cast
+from unittest.mock import patch
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from api import reading
+from api.database import Database
+from api.reading import LogReader, StreamContents, Timestamps, describe
+from api.store.logs import AttemptPlace, Extent
+from schema import marks
+from schema.tasks import Stream
+
+_START_US = 1_767_225_600_000_000
+_NAMES: tuple[Stream, ...] = ("stdout", "stderr")
+
+
+def _place(
+    *, pulled: bool = False, ended: bool = True, declared: int | None = None
+) -> AttemptPlace:
+    return AttemptPlace(1, date(2026, 1, 1), pulled, ended, declared, None, _START_US)
+
+
+def _judge(place: AttemptPlace, *chunks: tuple[int, int], expired: bool = False) -> StreamContents:
+    return describe(
+        place, "stdout", [Extent(position, size, 0) for position, size in chunks], expired=expired
+    )
+
+
+# What a log says of itself
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=12),
+    st.booleans(),
+    st.sampled_from(["declared", "undeclared"]),
+)
+@settings(deadline=None, max_examples=200)
+def test_missing_is_exactly_what_never_arrived(
+    pieces: list[tuple[int, bool]], ended: bool, total: str
+) -> None:
+    """Counted byte by byte: people act on these ranges, so they must be neither more nor less."""
+    stored, there, end = [], set(), 0
+    for size, arrived in pieces:
+        if arrived:
+            stored.append((end, size))
+            there |= set(range(end, end + size))
+        end += size
+    declared = end if ended and total == "declared" else None
+    contents = _judge(_place(ended=ended, declared=declared), *stored)
+    last = end if declared is not None else max(there, default=-1) + 1
+    gaps = set(range(last)) - there
+    if not ended:
+        assert contents.state == "open"
+        assert contents.missing == ()
+        joined = min(gaps, default=last)
+        assert contents.summary().bytes == joined
+    else:
+        named = {byte for first, stop in contents.missing for byte in range(first, stop)}
+        assert named == gaps
+        assert all(stop < first for (_, stop), (first, _) in pairwise(contents.missing))
+        assert contents.summary().bytes == len(there)
+        whole = "complete" if declared is not None else "undeclared"
+        assert contents.state == ("missing" if gaps else whole)
+
+
+def test_an_expired_log_promises_nothing() -> None:
+    """Retention took it: it must not look as if an agent had lost it."""
+    contents = _judge(_place(declared=10), expired=True)
+    assert contents.state == "expired"
+    assert contents.missing == ()
+
+
+def test_batches_of_a_pulled_task_are_laid_end_to_end() -> None:
+    """Their positions are batch numbers, which say nothing about bytes."""
+    contents = _judge(_place(pulled=True), (0, 100), (1, 50), (2, 7))
+    assert contents.starts == (0, 100, 150)
+    assert contents.state == "undeclared"
+
+
+def test_a_running_pulled_task_shows_no_batch_that_overtook_another() -> None:
+    """A follower asks from its byte offset on: bytes must not slip in before it later."""
+    contents = _judge(_place(pulled=True, ended=False), (0, 100), (2, 7))
+    assert contents.starts == (0,)
+    assert contents.state == "open"
+
+
+# Lines in their order
+
+
+class _Piece(NamedTuple):
+    """What one read of one stream gave."""
+
+    stream: int
+    data: bytes
+    cut: bool
+    """A new chunk begins with it."""
+
+
+class _Reader(LogReader):
+    """Reads chunks that a test wrote down, instead of the database's."""
+
+    def __init__(self, streams: Sequence[Sequence[tuple[bytes, list[marks.Mark]]]]) -> None:
+        contents = []
+        for name, chunks in zip(_NAMES, streams, strict=True):
+            starts = [0]
+            for data, _ in chunks:
+                starts.append(starts[-1] + len(data))
+            extents = [
+                Extent(start, len(data), data.count(b"\n"))
+                for start, (data, _) in zip(starts, chunks, strict=False)
+            ]
+            contents.append(describe(_place(), name, extents, expired=False))
+        super().__init__(cast("Database", None), 1, contents)
+        self._streams = streams
+
+    async def _chunks(
+        self, contents: StreamContents, first: int
+    ) -> AsyncIterator[tuple[int, bytes, list[marks.Mark]]]:
+        chunks = self._streams[_NAMES.index(contents.stream)]
+        for number in range(first, len(chunks)):
+            data, times = chunks[number]
+            yield contents.starts[number], data, times
+
+
+def _reader(pieces: Sequence[_Piece]) -> _Reader:
+    """Chunks as an agent makes them: a mark for each read, one clock over both streams."""
+    streams: list[list[tuple[bytes, list[marks.Mark]]]] = [[], []]
+    for number, (stream, data, cut) in enumerate(pieces):
+        chunks = streams[stream]
+        if cut or not chunks:
+            chunks.append((b"", []))
+        before, times = chunks[-1]
+        times.append((len(before), _time(number)))
+        chunks[-1] = (before + data, times)
+    return _Reader(streams)
+
+
+def _time(number: int) -> int:
+    return _START_US + 1000 * number
+
+
+def _expected(pieces: Sequence[_Piece]) -> list[tuple[int, bytes]]:
+    """The specification: lines by the time of the read that ended them, ends of streams last."""
+    lines: list[tuple[int, int, int, bytes]] = []
+    for stream in (0, 1):
+        rest, last = b"", 0
+        for number, piece in enumerate(pieces):
+            if piece.stream == stream:
+                *whole, rest = (rest + piece.data).split(b"\n")
+                lines += [(number, stream, index, line) for index, line in enumerate(whole)]
+                last = number
+        if rest:
+            lines.append((last, stream, len(lines), rest))
+    return [(number, line) for number, _, _, line in sorted(lines)]
+
+
+async def _all(reader: LogReader, timestamps: Timestamps, tail: int | None) -> bytes:
+    return b"".join([piece async for piece in reader.lines(timestamps, tail)])
+
+
+def _read(
+    pieces: Sequence[_Piece], timestamps: Timestamps = "none", tail: int | None = None
+) -> bytes:
+    return asyncio.run(_all(_reader(pieces), timestamps, tail))
+
+
+def _last_lines(text: bytes, count: int) -> bytes:
+    return b"".join(text.splitlines(keepends=True)[-count:] if count else [])
+
+
+_pieces = st.lists(
+    st.builds(
+        _Piece,
+        st.integers(0, 1),
+        st.text("ab\n", min_size=1, max_size=12).map(str.encode),
+        st.booleans(),
+    ),
+    max_size=20,
+)
+
+
+@given(_pieces)
+@example([_Piece(0, b"no end", cut=False), _Piece(1, b"x\n", cut=False)])
+@settings(deadline=None, max_examples=300)
+def test_lines_of_both_streams_come_in_the_order_of_their_times(pieces: list[_Piece]) -> None:
+    """Stored apart, read as they appeared: an error stands behind the line that caused it."""
+    text = _read(pieces)
+    assert text.split(b"\n")[: len(_expected(pieces))] == [line for _, line in _expected(pieces)]
+    assert len(text.splitlines()) == len(_expected(pieces))
+
+
+@given(_pieces, st.integers(0, 12))
+@settings(deadline=None, max_examples=300)
+def test_the_tail_is_the_end_of_the_whole(pieces: list[_Piece], count: int) -> None:
+    """It reads only the last chunks, which must not be seen."""
+    assert _read(pieces, tail=count) == _last_lines(_read(pieces), count)
+
+
+@given(_pieces, st.sampled_from([None, 3]))
+@settings(deadline=None, max_examples=200)
+def test_every_line_has_its_time(pieces: list[_Piece], tail: int | None) -> None:
+    """One stamp a line, of the moment when the line was whole."""
+    stamped = _read(pieces, "iso", tail).splitlines()
+    expected = _expected(pieces)[len(_expected(pieces)) - len(stamped) :]
+    assert len(stamped) == (len(_expected(pieces)) if tail is None else min(tail, len(stamped)))
+    for line, (number, text) in zip(stamped, expected, strict=True):
+        at = datetime.fromtimestamp(_time(number) / 1_000_000, UTC)
+        assert line == at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3].encode() + b"Z " + text
+
+
+@given(_pieces)
+@settings(deadline=None, max_examples=300)
+def test_long_lines_leave_in_pieces_and_stay_whole(pieces: list[_Piece]) -> None:
+    """A line of a gigabyte must not be collected; nothing may come between its pieces."""
+    with patch.object(reading, "_LONG_LINE_BYTES", 6):
+        text = _read(pieces)
+        tail = _read(pieces, tail=3).splitlines()
+        elapsed = _read(pieces, "elapsed")
+    wanted = sorted(line for _, line in _expected(pieces))
+    assert sorted(text.splitlines()) == wanted
+    assert sorted(line[10:] for line in elapsed.splitlines()) == wanted
+    assert len(tail) == min(3, len(wanted))
+    assert all(any(line.endswith(end) for line in wanted) for end in tail)
+
+
+def test_elapsed_counts_from_the_start_of_the_attempt() -> None:
+    """People compare it with the timeout."""
+    pieces = [_Piece(0, b"a\n", cut=False)] * 1501
+    assert _read(pieces, "elapsed", tail=1) == b"    1.500 a\n"
+
+
+@pytest.mark.parametrize("mark_every", [1, 100])
+def test_a_progress_bar_of_many_small_reads_is_quick(mark_every: int) -> None:
+    """A mark a byte and no newline: the work must not grow with the square of the line."""
+    data = b"." * 1_000_000
+    times = [(offset, _START_US + offset) for offset in range(0, len(data), mark_every)]
+    reader = _Reader([[(data, times)], []])
+
+    async def read() -> bytes:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        text = await _all(reader, "none", None)
+        assert loop.time() - begun < 5
+        return text
+
+    assert asyncio.run(read()) == data
