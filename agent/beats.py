@@ -34,6 +34,8 @@ class Beats:
         self._attempts = attempts
         self._boot_clock = boot_clock
         self._heard = heard
+        self.drain_compared = asyncio.Event()
+        """Set when the API has told what it gave us and we do not know of, after `drain`."""
         self._draining = False
         self._compared = ("", 0.0)  # session, time
         self._compare = True
@@ -45,8 +47,9 @@ class Beats:
         self._interrupt()
 
     def drain(self) -> None:
-        """Say from now on that the agent drains."""
+        """Say from now on that the agent drains, and compare: a claim may have been cut off."""
         self._draining = True
+        self._compare = True
         self._interrupt()
 
     def _interrupt(self) -> None:
@@ -68,12 +71,13 @@ class Beats:
         sent_s = self._boot_clock()
         compared_session, compared_s = self._compared
         compare = self._compare or compared_session != session or sent_s - compared_s > COMPARE_S
+        last = self._draining and not self.drain_compared.is_set()
         beat = Beat(
             session=session,
             held=self._attempts.held_for(session) if compare else None,
             cancelling=self._attempts.cancelling(),
             draining=self._draining,
-            wait=min(self._session.lease_s * _WAIT_SHARE, _WAIT_MOST_S),
+            wait=0 if last else min(self._session.lease_s * _WAIT_SHARE, _WAIT_MOST_S),
         )
         self._compare = False
         try:
@@ -87,8 +91,11 @@ class Beats:
         if compare:
             self._compared = (session, sent_s)
         self._session.proven(sent_s, reply.lease_s)
+        news = self._heard(reply, session)
+        if last and compare:
+            self.drain_compared.set()
         took_s = self._boot_clock() - sent_s
-        if not self._heard(reply, session) and took_s < _EMPTY_LEAST_S:
+        if not news and took_s < _EMPTY_LEAST_S:
             # An API that does not park us must not be asked in a circle.
             await asyncio.sleep(_EMPTY_LEAST_S - took_s)
         return True

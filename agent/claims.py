@@ -33,8 +33,8 @@ class Pace:
 
     def short(self, ages_s: Iterable[float]) -> bool:
         """Tell whether tasks are short, by those that ended and by the ages of those that run."""
-        ages = list(ages_s)
-        running_s = sum(ages) / len(ages) if ages else 0.0
+        ages = sorted(ages_s)
+        running_s = ages[len(ages) // 2] if ages else 0.0  # one long task does not hold up many
         return self._estimate_s is not None and max(self._estimate_s, running_s) < SHORT_TASK_S
 
 

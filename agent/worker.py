@@ -29,6 +29,7 @@ _REPORTS_IN_FLIGHT = 2
 _QUEUED_MOST_S = 5.0  # claimed ahead and still not started: others may be idle
 _STOP_GRACE_S = 2.0  # instead of KILL_GRACE_S when told twice to stop
 _LAST_UPLOAD_S = 5.0
+_COMPARE_MOST_S = 2.0
 
 
 def _version() -> str:
@@ -232,6 +233,10 @@ class Worker:
         return False
 
     async def _all_sent(self) -> None:
+        if self._session.id and not self._session.away:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_COMPARE_MOST_S):
+                    await self._beats.drain_compared.wait()
         while self._attempts.running or self._attempts.queued:
             self._attempts.changed.clear()
             await self._attempts.changed.wait()

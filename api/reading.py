@@ -11,7 +11,7 @@ from msgspec import Struct
 from api import bodies
 from api.database import Database
 from api.store import logs as store
-from api.store.logs import STREAMS, AttemptPlace, Extent
+from api.store.logs import STREAMS, AttemptPlace, Extent, StoredChunk
 from schema import marks
 from schema.reports import MAX_CHUNK_BYTES
 from schema.tasks import LogState, Stream, StreamLog
@@ -122,10 +122,30 @@ class LogReader:
         async for data in _stamped(merged if tail is None else _last(merged, tail), stamp):
             yield data
 
+    async def members(self) -> AsyncIterator[bytes]:
+        """One stream's chunks as they are stored: gzip members, which joined are a gzip file."""
+        contents = self._contents[0]
+        if not contents.extents:
+            yield bodies.deflate(b"")  # no bytes at all are no gzip file
+        async for _, chunk in self._stored(contents, 0):
+            yield chunk.content
+
     async def _chunks(
         self, contents: StreamContents, first: int
     ) -> AsyncIterator[tuple[int, bytes, list[marks.Mark]]]:
         """(first byte, bytes, marks) of the stored chunks from number `first` on."""
+        async for number, chunk in self._stored(contents, first):
+            if len(chunk.content) > _INLINE_BYTES:
+                data = await asyncio.to_thread(bodies.inflate, chunk.content, MAX_CHUNK_BYTES)
+            else:
+                data = bodies.inflate(chunk.content, MAX_CHUNK_BYTES)
+            times = marks.decode(chunk.marks) or [(0, chunk.received_us)]
+            yield contents.starts[number], data, times
+
+    async def _stored(
+        self, contents: StreamContents, first: int
+    ) -> AsyncIterator[tuple[int, StoredChunk]]:
+        """The chunks that were there when the log was described, a few at a time."""
         number = first
         while number < len(contents.extents):
             run = _run(contents.extents, number)
@@ -137,13 +157,9 @@ class LogReader:
             if not chunks:
                 return  # retention came between
             for chunk in chunks:
-                if len(chunk.content) > _INLINE_BYTES:
-                    data = await asyncio.to_thread(bodies.inflate, chunk.content, MAX_CHUNK_BYTES)
-                else:
-                    data = bodies.inflate(chunk.content, MAX_CHUNK_BYTES)
-                times = marks.decode(chunk.marks) or [(0, chunk.received_us)]
-                yield contents.starts[number], data, times
-                number += 1
+                if chunk.position == contents.extents[number].position:  # else it came later
+                    yield number, chunk
+                    number += 1
 
     async def _blocks(self, contents: StreamContents, first: int) -> AsyncIterator[Block]:
         """Lines of one stream, each with the time at which its end was read."""

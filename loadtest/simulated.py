@@ -107,7 +107,7 @@ class Simulated(FastHttpUser):
                     and not _claimed.decode(content).tasks
                 ):
                     response.request_meta["name"] = f"{name} (nothing there)"
-            if status not in _COMEBACK or time.monotonic() > deadline:
+            if status not in COMEBACK or time.monotonic() > deadline:
                 return Reply(status, content, resent)
             resent = resent or status != HTTPStatus.SERVICE_UNAVAILABLE
             time.sleep(_PAUSE_S)

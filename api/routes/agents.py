@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, get, post
+from litestar.params import FromQuery
 
 from api import bodies
 from api.problems import ProblemError
@@ -98,7 +99,9 @@ async def report(request: Request[Any, Any, Any]) -> ReportReply:
 
 
 @get("/agents", tags=["agents"])
-async def list_agents(request: Request[Any, Any, Any], *, ended: bool = False) -> list[Agent]:
+async def list_agents(
+    request: Request[Any, Any, Any], *, ended: FromQuery[bool] = False
+) -> list[Agent]:
     """Agents that live, newest first; with `ended`, also those that were."""
     async with services(request).database.acquire() as connection:
         return await session_store.list_sessions(connection, ended=ended)

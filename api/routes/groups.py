@@ -3,6 +3,7 @@
 from typing import Any
 
 from litestar import Request, get
+from litestar.params import FromPath
 
 from api.problems import not_found
 from api.routes.services import services
@@ -11,7 +12,7 @@ from schema.tasks import Group
 
 
 @get("/groups/{name:path}", tags=["groups"])
-async def show(request: Request[Any, Any, Any], name: str) -> Group:
+async def show(request: Request[Any, Any, Any], name: FromPath[str]) -> Group:
     """How many tasks of a group stand where, and when the last one ended."""
     name = name.removeprefix("/")  # of the path type, so that a branch such as a/b can be a group
     async with services(request).database.acquire() as connection:

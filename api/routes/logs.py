@@ -1,13 +1,13 @@
-"""`GET /tasks/{id}/logs`."""
+"""`GET /tasks/{id}/logs` and `logs.gz`."""
 
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from litestar import Request, get
-from litestar.params import Parameter
+from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream as StreamResponse
 
-from api import reading
+from api import bodies, reading
 from api.problems import ProblemError, not_found
 from api.reading import LogReader, StreamContents, Timestamps
 from api.routes.services import Services, services
@@ -27,16 +27,18 @@ async def read(
     request: Request[Any, Any, Any],
     task_id: TaskId,
     stream: Annotated[
-        Stream | None, Parameter(description="Both, merged in the order of arrival, if not given.")
+        Stream | None,
+        QueryParameter(description="Both, merged in the order of arrival, if not given."),
     ] = None,
-    attempt: Annotated[int | None, Parameter(ge=1, le=2**31 - 1)] = None,
+    attempt: Annotated[int | None, QueryParameter(ge=1, le=2**31 - 1)] = None,
     offset: Annotated[
-        int | None, Parameter(ge=0, le=2**62, description="First byte; needs `stream`.")
+        int | None, QueryParameter(ge=0, le=2**62, description="First byte; needs `stream`.")
     ] = None,
     tail: Annotated[
-        int | None, Parameter(ge=0, le=_MOST_TAIL, description="The last lines, at most 8 MiB.")
+        int | None,
+        QueryParameter(ge=0, le=_MOST_TAIL, description="The last lines, at most 8 MiB."),
     ] = None,
-    timestamps: Timestamps = "none",
+    timestamps: FromQuery[Timestamps] = "none",
 ) -> StreamResponse:
     """What an attempt wrote, the newest one's if none is named, byte for byte.
 
@@ -54,8 +56,32 @@ async def read(
     if not contents:
         return StreamResponse([], headers={"Log-State": "open"})
     reader = LogReader(found.database, task_id, contents)
+    headers = _headers(contents)
     plain = stream is not None and tail is None and timestamps == "none"
     pieces = reader.raw(offset or 0) if plain else reader.lines(timestamps, tail)
+    return StreamResponse(pieces, headers=headers)
+
+
+@get("/tasks/{task_id:int}/logs.gz", media_type="application/gzip", tags=["tasks"])
+async def download(
+    request: Request[Any, Any, Any],
+    task_id: TaskId,
+    stream: FromQuery[Stream],
+    attempt: Annotated[int | None, QueryParameter(ge=1, le=2**31 - 1)] = None,
+) -> StreamResponse:
+    """One stream of an attempt as a gzip file, sent as it is stored. Headers as for `logs`."""
+    found = services(request)
+    contents = await _contents(found, task_id, attempt, (stream,))
+    if not contents:
+        return StreamResponse([bodies.deflate(b"")], headers={"Log-State": "open"})
+    headers = {
+        **_headers(contents),
+        "Content-Disposition": f'attachment; filename="task-{task_id}-{stream}.log.gz"',
+    }
+    return StreamResponse(LogReader(found.database, task_id, contents).members(), headers=headers)
+
+
+def _headers(contents: list[StreamContents]) -> dict[str, str]:
     state = min((each.state for each in contents), key=_WORST.index)
     headers = {"Log-State": str(state)}
     missing = [
@@ -63,7 +89,7 @@ async def read(
     ]
     if missing and state != "open":
         headers["Log-Missing"] = ", ".join(missing[:50])
-    return StreamResponse(pieces, headers=headers)
+    return headers
 
 
 async def _contents(
@@ -90,4 +116,4 @@ async def _contents(
         ]
 
 
-HANDLERS = [read]
+HANDLERS = [read, download]

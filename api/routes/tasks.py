@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, get, post
-from litestar.params import Parameter
+from litestar.params import FromQuery, PathParameter, QueryParameter
 
 from api import bodies, reading
 from api.lanes import TooManyLanesError
@@ -35,7 +35,7 @@ _retry = msgspec.json.Decoder(Retry)
 _NO_CURSOR = 2**63 - 1
 _MOST_IDS = 1000
 
-TaskId = Annotated[int, Parameter(ge=1, le=_NO_CURSOR, description="Number of the task.")]
+TaskId = Annotated[int, PathParameter(ge=1, le=_NO_CURSOR, description="Number of the task.")]
 
 
 def no_task(number: int) -> ProblemError:
@@ -95,13 +95,13 @@ async def _store(found: Services, tasks: list[Submission]) -> list[Submitted]:
 @get("/tasks", tags=["tasks"])
 async def list_tasks(
     request: Request[Any, Any, Any],
-    id_: Annotated[list[int] | None, Parameter(query="id", max_items=_MOST_IDS)] = None,
-    status: list[Status] | None = None,
-    group: str | None = None,
-    name: str | None = None,
-    agent: str | None = None,
-    limit: Annotated[int, Parameter(ge=1, le=1000)] = 100,
-    cursor: Annotated[str | None, Parameter(description="`next` of the page before.")] = None,
+    id_: Annotated[list[int] | None, QueryParameter(name="id", max_items=_MOST_IDS)] = None,
+    status: FromQuery[list[Status] | None] = None,
+    group: FromQuery[str | None] = None,
+    name: FromQuery[str | None] = None,
+    agent: FromQuery[str | None] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
+    cursor: Annotated[str | None, QueryParameter(description="`next` of the page before.")] = None,
 ) -> TaskPage:
     """Tasks, newest first. `id` and `status` may be repeated; with `id` only `status` filters."""
     below = _NO_CURSOR

@@ -133,6 +133,18 @@ async def test_draining_hands_back_what_was_claimed_ahead(
         await fake.result(running)
 
 
+async def test_draining_hands_back_what_a_cut_claim_brought(
+    fake: FakeApi, start_agent: StartAgent
+) -> None:
+    """Else it would count as lost by its machine, and wait for the reaper."""
+    async with start_agent() as worker:
+        await fake.until(lambda: any(kind == "claim" for kind, _ in fake.requests))
+        task = fake.add("true")
+        worker.drain()  # before the agent can have read the claim's reply
+        await fake.until(lambda: not fake.live, "the session is closed")
+    assert fake.given[task, 1] == len(fake.results.get((task, 1), ()))
+
+
 async def test_the_api_can_ask_to_drain(fake: FakeApi, run_agent: RunAgent) -> None:
     """For the machine's maintenance."""
     async with run_agent("2") as agent:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from asyncpg import Record
+
 from api.store import Connection
 from api.store import claims as claim_store
 from api.store import lanes as lane_store
@@ -80,13 +82,14 @@ async def get(connection: Connection, number: int) -> Task:
 
 
 async def waits_for_lock(observer: Connection, pid: int, within_s: float = 10) -> None:
-    """Return when that backend waits for a lock."""
-    state: object = None
+    """Return when that backend waits for a lock.
+
+    pg_locks and not pg_stat_activity, which stands still within a transaction.
+    """
+    held: list[Record] = []
     for _ in range(int(within_s / 0.01)):
-        state = await observer.fetchval(
-            "SELECT wait_event_type || '/' || state FROM pg_stat_activity WHERE pid = $1", pid
-        )
-        if state == "Lock/active":
+        held = await observer.fetch("SELECT locktype, granted FROM pg_locks WHERE pid = $1", pid)
+        if any(not lock["granted"] for lock in held):
             return
         await asyncio.sleep(0.01)
-    raise AssertionError(f"backend {pid} does not wait for a lock but is {state}")
+    raise AssertionError(f"backend {pid} does not wait for a lock; it has {held}")

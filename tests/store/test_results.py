@@ -286,5 +286,3 @@ def test_every_reason_has_its_outcome() -> None:
     assert outcomes["agent_lost", None] == "lost"
     assert outcomes["returned", 0] == "returned"
     assert outcomes["cancelled", 0] == "cancelled"
-
-

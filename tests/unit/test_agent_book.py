@@ -49,7 +49,8 @@ def test_tasks_are_claimed_ahead_only_while_they_are_short() -> None:
     assert not pace.short([])
     pace.observe(0.01)
     assert pace.short([])
-    assert not pace.short([30, 0.1])  # those that run now are long
+    assert not pace.short([30, 0.1, 30])  # those that run now are long
+    assert pace.short([0.1, 3600, 0.1, 0.1])  # one is, the others get through
     pace.observe(3600)
     for _ in range(10):
         pace.observe(0.01)

@@ -1,0 +1,1 @@
+"""How fast it is, through the real server: one question a file."""

@@ -1,0 +1,132 @@
+"""The hot statements use the indexes that were made for them, at a size where it matters."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from api.sql import load
+
+_LANE = 1_000_001
+
+
+_FILL = f"""
+    INSERT INTO tasks (lane, priority, max_attempts, exclusive, command, status, session,
+        started_at, day, finished_at, reason, group_name, key, key_digest, run_after)
+    SELECT {_LANE} + n % 10, 5, 1, false, 'true', s.status,
+        CASE s.status WHEN 'in_progress' THEN n % 100 END,
+        CASE WHEN s.status NOT IN ('pending', 'scheduled') THEN now() END,
+        CASE WHEN s.status NOT IN ('pending', 'scheduled') THEN date '2026-05-17' END,
+        CASE s.status WHEN 'succeeded' THEN now() END,
+        CASE s.status WHEN 'succeeded' THEN 'exit' END,
+        'group ' || n % 1000, 'key ' || n, '', CASE s.status WHEN 'scheduled' THEN now() END
+    FROM generate_series(1, 30000) AS n
+    CROSS JOIN LATERAL (SELECT CASE
+        WHEN n % 20 < 5 THEN 'pending' WHEN n % 20 = 5 THEN 'in_progress'
+        WHEN n % 20 = 6 THEN 'scheduled' ELSE 'succeeded' END AS status) AS s;
+    INSERT INTO attempts (task, attempt, started_at, finished_at, day, reason)
+    SELECT n, 1, now(), now(), '2026-05-17', 'exit' FROM generate_series(1, 10000) AS n;
+    CREATE TABLE log_chunks_20260517 PARTITION OF log_chunks
+        FOR VALUES FROM ('2026-05-17') TO ('2026-05-18');
+    CREATE TABLE log_chunks_20260518 PARTITION OF log_chunks
+        FOR VALUES FROM ('2026-05-18') TO ('2026-05-19');
+    INSERT INTO log_chunks (day, task, attempt, stream, position, size, lines, crc, marks, content)
+    SELECT '2026-05-17', n, 1, 1, 0, 1, 0, 0, '', '' FROM generate_series(1, 5000) AS n;
+    ANALYZE tasks; ANALYZE attempts; ANALYZE log_chunks;
+"""
+"""30,000 tasks over 10 lanes, most of them over, and what belongs to them."""
+
+
+@pytest.fixture(scope="module")
+async def filled(shared_database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Fill the tables in a transaction that is rolled back after the last test here."""
+    connection = await asyncpg.connect(shared_database_url)
+    try:
+        await connection.transaction().start()
+        await connection.execute(_FILL)
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def busy(filled: asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
+    """Roll back what one test did."""
+    transaction = filled.transaction()
+    await transaction.start()
+    yield filled
+    await transaction.rollback()
+
+
+_FLOORS = f"ARRAY[{_LANE}], ARRAY[5]::smallint[], ARRAY[0]::bigint[]"
+_ONE = "ARRAY[1]::{}[]"
+_RESULT = ", ".join(
+    f"ARRAY[{value}]::{type_}[]"
+    for value, type_ in [
+        ("7", "bigint"), ("1", "integer"), ("1", "bigint"), ("'failed'", "text"),
+        ("'exit'", "text"), ("1", "bigint"), ("NULL", "smallint"), ("NULL", "text"),
+        ("1", "real"), ("1", "bigint"), ("1", "bigint"), ("1", "bigint"), ("1", "bigint"),
+    ]
+)  # fmt: skip
+_DAY = "'2026-05-17'::date"
+_HOT = [
+    ("claims", "claim_many", f"{_FLOORS}, ARRAY[1, 2]::bigint[]", {"tasks_queue", "tasks_pkey"}),
+    ("claims", "queue_heads", f"ARRAY[{_LANE}]", {"tasks_queue"}),
+    ("claims", "held_by", "7", {"tasks_held"}),
+    ("results", "finish_many", f"{_RESULT}, 5", {"tasks_pkey"}),
+    ("results", "ended_before", "ARRAY[7]::bigint[], ARRAY[1], ARRAY[1]::bigint[], ARRAY['exit']",
+     {"tasks_pkey", "attempts_pkey"}),
+    ("results", "pulled_attempt", "7", {"tasks_pkey"}),
+    ("tasks", "find_keys", "ARRAY['key 5']", {"tasks_key"}),
+    ("tasks", "group_counts", "'group 5'", {"tasks_group"}),
+    ("tasks", "cancel", "7", {"tasks_pkey"}),
+    ("tasks", "promote_due", "", {"tasks_due"}),
+    ("tasks", "next_due", "", {"tasks_due"}),
+    ("logs", "read_chunks", f"{_DAY}, 7, 1, 1::smallint, 0, 8", {"log_chunks_20260517_pkey"}),
+    ("logs", "list_extents", f"{_DAY}, 7, 1, 1::smallint", {"log_chunks_20260517_pkey"}),
+]  # fmt: skip
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from _nodes(below)
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "arguments", "indexes"), _HOT, ids=[name for _, name, _, _ in _HOT]
+)
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_a_hot_statement_walks_its_index(
+    busy: asyncpg.Connection, file: str, name: str, arguments: str, indexes: set[str], mode: str
+) -> None:
+    """Also as the generic plan that a prepared statement gets: it must not read the whole table.
+
+    What is not in the list of indexes is not used, so a partition of another day is not opened.
+    """
+    await busy.execute(f"SET LOCAL plan_cache_mode = {mode}")
+    await busy.execute(f"PREPARE {name} AS {load(file)[name]}")
+    call = f"EXECUTE {name}({arguments})" if arguments else f"EXECUTE {name}"
+    explained = await busy.fetchval(f"EXPLAIN (FORMAT JSON) {call}")
+    await busy.execute(f"DEALLOCATE {name}")
+    nodes = list(_nodes(json.loads(explained)[0]["Plan"]))
+    scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+    # One that is pruned when it starts is listed under "Subplans Removed" and not as a node.
+    assert not scanned & {"tasks", "log_chunks_20260517", "log_chunks_20260518"}, explained
+    used = {node["Index Name"] for node in nodes if "Index Name" in node}
+    assert indexes <= used, explained
+    assert "log_chunks_20260518_pkey" not in used, explained
+
+
+async def test_a_claim_reads_the_queue_in_its_order(busy: asyncpg.Connection) -> None:
+    """Sorting a lane of a hundred thousand tasks for each claim would be the end of it."""
+    explained = await busy.fetchval(
+        f"EXPLAIN (FORMAT JSON) {load('claims')['claim_many']}",
+        [_LANE, _LANE + 1], [5, 5], [0, 0], [1] * 16,
+    )  # fmt: skip
+    nodes = list(_nodes(json.loads(explained)[0]["Plan"]))
+    (lock,) = [node for node in nodes if node["Node Type"] == "LockRows"]
+    below = {node["Node Type"] for node in _nodes(lock)}
+    assert below == {"LockRows", "Index Scan"}, explained
