@@ -109,7 +109,7 @@ class Sessions:
             if (
                 reply.redeliver
                 or not set(reply.cancel) <= set(request.cancelling)
-                or reply.drain != request.draining
+                or (reply.drain and not request.draining)
                 or loop.time() >= deadline
                 or self._stopping
             ):
@@ -129,8 +129,8 @@ class Sessions:
             named = set(held)
             redeliver = [
                 task.for_agent(session.number, self._lease_key)
-                for task, cancelled in owned
-                if not cancelled and (task.id, task.attempt) not in named
+                for task, _ in owned  # cancelled ones too: only its lease can end an attempt
+                if (task.id, task.attempt) not in named
             ]
             cancel += sorted(named - {(task.id, task.attempt) for task, _ in owned})
         age_s = asyncio.get_running_loop().time() - session.renewed_at

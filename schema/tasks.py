@@ -25,11 +25,14 @@ Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\
 
 MAX_TASKS_PER_SUBMISSION = 10_000
 
+MAX_COMMAND_BYTES = 131_071
+"""Linux takes no longer argument (MAX_ARG_STRLEN, 32 pages with the final NUL)."""
+
 
 class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One shell task. Unknown fields are refused: a typo must not pass."""
 
-    command: Annotated[str, Meta(min_length=1, max_length=131_072, pattern=r"^[^\x00]*$")]
+    command: Annotated[str, Meta(min_length=1, max_length=MAX_COMMAND_BYTES, pattern=r"^[^\x00]*$")]
     """Run by `bash -c` on the agent (`sh -c` where there is no bash)."""
     name: Name | None = None
     group: Name | None = None

@@ -19,6 +19,7 @@ from api.store.logs import STREAMS
 from api.store.tasks import KeyConflictError
 from schema.tasks import (
     FINAL,
+    MAX_COMMAND_BYTES,
     MAX_TASKS_PER_SUBMISSION,
     Retry,
     Status,
@@ -61,14 +62,24 @@ async def submit(request: Request[Any, Any, Any]) -> Submitted | list[Submitted]
             f"{len(tasks)} tasks in one submission: send at most {MAX_TASKS_PER_SUBMISSION}",
         )
     for number, task in enumerate(tasks):
-        if task.run_after is not None and task.run_after.tzinfo is None:
-            where = "" if isinstance(sent, Submission) else f"[{number}]"
-            raise ProblemError(
-                HTTPStatus.BAD_REQUEST,
-                f"the body: run_after needs an offset from UTC, as Z is - at `${where}.run_after`",
-            )
+        _check(task, "$" if isinstance(sent, Submission) else f"$[{number}]")
     answers = await _store(found, tasks) if tasks else []
     return answers[0] if isinstance(sent, Submission) else answers
+
+
+def _check(task: Submission, where: str) -> None:
+    """What the schema cannot say of a submission."""
+    if task.run_after is not None and task.run_after.tzinfo is None:
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST,
+            f"the body: run_after needs an offset from UTC, as Z is - at `{where}.run_after`",
+        )
+    if (size := len(task.command.encode())) > MAX_COMMAND_BYTES:
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST,
+            f"the body: {size} bytes are too long for a command, {MAX_COMMAND_BYTES} is the most:"
+            f" put a long script in a file - at `{where}.command`",
+        )
 
 
 async def _store(found: Services, tasks: list[Submission]) -> list[Submitted]:
