@@ -1,6 +1,7 @@
 """The loop that takes tasks: one for each free slot, and some ahead while tasks are short."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 
 from agent.api_client import ApiClient, Backoff
@@ -11,6 +12,9 @@ from schema.claims import ClaimedTask, ClaimRequest
 SHORT_TASK_S = 1.0
 """Tasks that last longer are never claimed ahead: a claim's few milliseconds are nothing to them,
 and whoever has a free slot should have them."""
+
+AHEAD_S = 0.1
+"""What is claimed ahead lasts so long: several round trips of a claim, disk included."""
 
 _WAIT_S = 20
 _MOST_PER_CLAIM = 1000  # the wire's limit
@@ -31,11 +35,16 @@ class Pace:
             self._estimate_s = run_s
         self._estimate_s += (run_s - self._estimate_s) * _WEIGHT
 
-    def short(self, ages_s: Iterable[float]) -> bool:
-        """Tell whether tasks are short, by those that ended and by the ages of those that run."""
+    def ahead(self, slots: int, ages_s: Iterable[float]) -> int:
+        """How many tasks to claim ahead: what the slots get through in AHEAD_S.
+
+        None where tasks are long, by those that ended and by the ages of those that run.
+        """
         ages = sorted(ages_s)
         running_s = ages[len(ages) // 2] if ages else 0.0  # one long task does not hold up many
-        return self._estimate_s is not None and max(self._estimate_s, running_s) < SHORT_TASK_S
+        if self._estimate_s is None or max(self._estimate_s, running_s) >= SHORT_TASK_S:
+            return 0
+        return math.ceil(slots * AHEAD_S / max(self._estimate_s, 0.001))
 
 
 def wanted(slots: int, running: int, queued: int, ahead: int) -> int:

@@ -24,6 +24,10 @@ _COMPRESSING_THREADS = 2
 _OVERHEAD_BYTES = 300  # of a chunk in memory and on the wire, beside its content
 _LOW_WATER = 0.5
 
+LARGE_BYTES = 262_144
+"""A batch of so much leaves beside another one. Small ones leave one at a time, so that what piles
+up meanwhile goes together: each costs the API a request and a transaction."""
+
 
 class Delivery:
     """What one attempt has still to send."""
@@ -64,6 +68,11 @@ class Batch(NamedTuple):
     def __len__(self) -> int:
         return len(self.parcels) + len(self.deliveries)
 
+    @property
+    def small(self) -> bool:
+        """Whether it must leave alone."""
+        return sum(parcel.wire_bytes for parcel in self.parcels) < LARGE_BYTES
+
 
 class Outbox:
     """The queue between the tasks and the report loop."""
@@ -79,6 +88,8 @@ class Outbox:
         self._empty = asyncio.Event()
         self._empty.set()
         self._pool = ThreadPoolExecutor(_COMPRESSING_THREADS, "gzip")
+        self._ready_bytes = 0
+        self._small_leaves = False
         self.bytes = 0
         self.full = False
 
@@ -113,6 +124,7 @@ class Outbox:
         )
         parcel = Parcel(delivery, chunk, cut.size)
         self._ready.append(parcel)
+        self._ready_bytes += parcel.wire_bytes
         self._weigh(parcel.wire_bytes)
         self._takeable.set()
 
@@ -125,21 +137,34 @@ class Outbox:
         self._takeable.set()
 
     async def take(self, max_bytes: int, max_items: int) -> Batch:
-        """Wait until there is something, and take as much as fits: at least one item."""
+        """Wait until something may leave, and take as much as fits: at least one item.
+
+        `returned` must follow.
+        """
         while not (batch := self._pick(max_bytes, max_items)):
             self._takeable.clear()
             await self._takeable.wait()
+        self._small_leaves = self._small_leaves or batch.small
         return batch
+
+    def returned(self, batch: Batch) -> None:
+        """Note that the request with this batch is over."""
+        if batch.small:
+            self._small_leaves = False
+            self._takeable.set()
 
     def _pick(self, max_bytes: int, max_items: int) -> Batch:
         batch = Batch([], [])
         here: dict[Held, int] = {}
         size = 0
+        if self._small_leaves and self._ready_bytes < min(LARGE_BYTES, max_bytes):
+            return batch
         while self._ready and len(batch) < max_items:
             size += self._ready[0].wire_bytes
             if batch.parcels and size > max_bytes:
                 break
             parcel = self._ready.popleft()
+            self._ready_bytes -= parcel.wire_bytes
             delivery = parcel.delivery
             delivery.waiting -= 1
             delivery.flying += 1
@@ -161,6 +186,7 @@ class Outbox:
             parcel.delivery.flying -= 1
             parcel.delivery.waiting += 1
             self._ready.appendleft(parcel)
+            self._ready_bytes += parcel.wire_bytes
         for delivery in batch.deliveries:
             self._results[delivery.key] = delivery
         self._takeable.set()

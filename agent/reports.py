@@ -45,7 +45,7 @@ class Reports:
         self._corrected: set[Held] = set()
 
     async def loop(self) -> None:
-        """Send one request at a time until cancelled. Two of these run side by side."""
+        """Send one request after the other until cancelled. Two of these run side by side."""
         backoff = Backoff()
         while True:
             batch = await self._outbox.take(self._bytes, self._items)
@@ -53,7 +53,11 @@ class Reports:
             async def send(session: str, batch: Batch = batch) -> bool:
                 return await self._send(session, batch)
 
-            if await self._session.ask(send, backoff) is None:
+            try:
+                sent = await self._session.ask(send, backoff)
+            finally:
+                self._outbox.returned(batch)
+            if sent is None:
                 # Fewer bytes have a better chance on a line that is slow or breaks.
                 self._bytes = max(self._bytes // 2, _LEAST_BYTES)
                 self._outbox.put_back(batch)

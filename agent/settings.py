@@ -47,7 +47,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     drain_s: Seconds = 0
     """How long running tasks may take to finish after SIGTERM; 0: as long as they need."""
     prefetch: Annotated[int, Meta(ge=0, le=1000)] | None = None
-    """Tasks claimed ahead of free slots while tasks are short; as many as slots if not set."""
+    """The most tasks claimed ahead of free slots while tasks are short; four for each slot if not
+    set."""
     log_level: Literal["debug", "info", "warning"] = "info"
 
 

@@ -141,8 +141,8 @@ class Worker:
 
     def _ahead(self) -> int:
         prefetch = self._settings.prefetch
-        limit = self._slots if prefetch is None else prefetch
-        return limit if limit and self._pace.short(self._runner.ages_s()) else 0
+        most = 4 * self._slots if prefetch is None else prefetch
+        return min(most, self._pace.ahead(self._slots, self._runner.ages_s()))
 
     def _receive(self, tasks: Iterable[ClaimedTask], session: str) -> int:
         if session != self._session.id:

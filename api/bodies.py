@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from isal import isal_zlib
 from litestar import Request
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from api.problems import ProblemError
 
@@ -83,7 +84,13 @@ def deflate(data: bytes) -> bytes:
 
 async def read(request: Request[Any, Any, Any], most: int) -> bytes:
     """The whole body, without its Content-Encoding; a 4xx problem that names the limit."""
-    body = await request.body()
+    try:
+        body = await request.body()
+    except RequestEntityTooLarge:
+        raise ProblemError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body is larger than {most} bytes (MAX_BODY_BYTES)",
+        ) from None
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding == "identity":
         return body

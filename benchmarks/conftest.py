@@ -61,16 +61,20 @@ class Meter:
         """Run `measured` after `prepare`, which is not timed, some times and once before."""
         used = Usage()
         before = Usage()
+        each = count <= _ROUNDS  # looking takes some 20 ms: not between short rounds
 
         def setup() -> None:
             nonlocal before
             prepare()
-            before = servers.usage(self._server)
+            if each:
+                before = servers.usage(self._server)
 
         def teardown() -> None:
             nonlocal used
-            used = used.plus(servers.usage(self._server).minus(before))
+            if each:
+                used = used.plus(servers.usage(self._server).minus(before))
 
+        start = servers.usage(self._server)
         self._benchmark.pedantic(  # type: ignore[no-untyped-call]  # it has no hints
             measured,
             setup=setup,
@@ -78,6 +82,8 @@ class Meter:
             rounds=1 if QUICK else count,
             warmup_rounds=0 if QUICK else 1,
         )
+        if not each:
+            used = servers.usage(self._server).minus(start)
         self.info["cores"] = used.cores()
 
     def rate(self, unit: str, done_each_round: int) -> float:

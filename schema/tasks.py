@@ -18,10 +18,11 @@ INFRASTRUCTURE: frozenset[Reason] = frozenset({"agent_lost", "spawn_error"})
 
 Stream = Literal["stdout", "stderr"]
 
-Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\s,\x00]+$")]
+# `$` alone would let a last newline pass.
+Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\s,\x00]+$(?!\n)")]
 """What an agent offers and a task needs, for example `os=android-15`. Compared as a whole."""
 
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
 
 MAX_TASKS_PER_SUBMISSION = 10_000
 
@@ -143,7 +144,7 @@ class TaskPage(Struct, frozen=True):
 class Retry(Struct, frozen=True, forbid_unknown_fields=True):
     """Run a finished task once more."""
 
-    after_attempt: int | None = None
+    after_attempt: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     """The attempt that the retry follows: sent again after a lost reply, it changes nothing."""
 
 

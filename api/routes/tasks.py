@@ -1,8 +1,12 @@
 """Tasks: submitted, listed, looked at, cancelled, run again."""
 
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
+import asyncpg
 import msgspec
 from litestar import Request, get, post
 from litestar.params import FromQuery, PathParameter, QueryParameter
@@ -15,8 +19,9 @@ from api.routes.described import body
 from api.routes.services import Services, services
 from api.store import logs as log_store
 from api.store import tasks as store
+from api.store.lanes import Needs
 from api.store.logs import STREAMS
-from api.store.tasks import KeyConflictError
+from api.store.tasks import KeyConflictError, Queued
 from schema.tasks import (
     FINAL,
     MAX_COMMAND_BYTES,
@@ -34,7 +39,12 @@ from schema.tasks import (
 _submissions = msgspec.json.Decoder(Submission | list[Submission])
 _retry = msgspec.json.Decoder(Retry)
 _NO_CURSOR = 2**63 - 1
+_DEADLOCK_TRIES = 4
+_CURSOR = re.compile(r"[0-9]{1,19}")
 _MOST_IDS = 1000
+_NEEDS_BYTES = 2000  # an entry of the index that finds a lane has room for 2,700
+
+_Text = Annotated[str | None, QueryParameter(pattern=r"^[^\x00]*$")]
 
 TaskId = Annotated[int, PathParameter(ge=1, le=_NO_CURSOR, description="Number of the task.")]
 
@@ -69,10 +79,15 @@ async def submit(request: Request[Any, Any, Any]) -> Submitted | list[Submitted]
 
 def _check(task: Submission, where: str) -> None:
     """What the schema cannot say of a submission."""
-    if task.run_after is not None and task.run_after.tzinfo is None:
+    if wrong := _wrong_time(task.run_after):
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST, f"the body: run_after {wrong} - at `{where}.run_after`"
+        )
+    if (size := sum(len(label.encode()) for label in task.needs)) > _NEEDS_BYTES:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST,
-            f"the body: run_after needs an offset from UTC, as Z is - at `{where}.run_after`",
+            f"the body: labels of {size} bytes together, {_NEEDS_BYTES} is the most"
+            f" - at `{where}.needs`",
         )
     if (size := len(task.command.encode())) > MAX_COMMAND_BYTES:
         raise ProblemError(
@@ -82,11 +97,22 @@ def _check(task: Submission, where: str) -> None:
         )
 
 
+def _wrong_time(run_after: datetime | None) -> str | None:
+    if run_after is None:
+        return None
+    if run_after.tzinfo is None:
+        return "needs an offset from UTC, as Z is"
+    try:
+        run_after.astimezone(UTC)
+    except OverflowError:
+        return "lies outside the years 1 to 9999 of UTC"
+    return None
+
+
 async def _store(found: Services, tasks: list[Submission]) -> list[Submitted]:
     try:
         lanes = await found.lanes.resolve({store.needs_of(task) for task in tasks})
-        async with found.database.acquire() as connection:
-            answers, queued = await store.submit_many(connection, tasks, lanes)
+        answers, queued = await _submit_many(found, tasks, lanes)
     except TooManyLanesError:
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -103,25 +129,42 @@ async def _store(found: Services, tasks: list[Submission]) -> list[Submitted]:
     return answers
 
 
+async def _submit_many(
+    found: Services, tasks: list[Submission], lanes: Mapping[Needs, int]
+) -> tuple[list[Submitted], list[Queued]]:
+    """Try again where two submissions bring the same keys in other orders at the same time."""
+    tries = 0
+    while True:
+        try:
+            async with found.database.acquire() as connection:
+                return await store.submit_many(connection, tasks, lanes)
+        except asyncpg.DeadlockDetectedError:
+            tries += 1
+            if tries == _DEADLOCK_TRIES:
+                raise
+
+
 @get("/tasks", tags=["tasks"])
 async def list_tasks(
     request: Request[Any, Any, Any],
     id_: Annotated[list[int] | None, QueryParameter(name="id", max_items=_MOST_IDS)] = None,
     status: FromQuery[list[Status] | None] = None,
-    group: FromQuery[str | None] = None,
-    name: FromQuery[str | None] = None,
-    agent: FromQuery[str | None] = None,
+    group: _Text = None,
+    name: _Text = None,
+    agent: _Text = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, QueryParameter(description="`next` of the page before.")] = None,
 ) -> TaskPage:
     """Tasks, newest first. `id` and `status` may be repeated; with `id` only `status` filters."""
     below = _NO_CURSOR
     if cursor is not None:
-        if not cursor.isdecimal() or int(cursor) > _NO_CURSOR:
+        if not _CURSOR.fullmatch(cursor) or int(cursor) > _NO_CURSOR:
             raise ProblemError(
                 HTTPStatus.BAD_REQUEST, f"cursor {cursor!r}: hand back `next` of the page before"
             )
         below = int(cursor)
+    if max(id_ or (), default=0) > _NO_CURSOR:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, f"id: the largest number is {_NO_CURSOR}")
     async with services(request).database.acquire() as connection:
         if id_ is not None:
             named = await store.get_many(connection, id_)

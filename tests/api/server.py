@@ -114,8 +114,8 @@ class Api:
         return await self.call("POST", path, data=msgspec.json.encode(body), headers=_JSON)
 
     async def submit(self, *, command: str = "true", **fields: Any) -> int:
-        """Hand over one task."""
-        reply = await self.post("/tasks", {"command": command} | fields)
+        """Hand over one task; one that nobody can take, unless `needs` says otherwise."""
+        reply = await self.post("/tasks", {"command": command, "needs": ["nobody"]} | fields)
         return reply.as_(Submitted).id
 
     async def task(self, number: int) -> Task:
@@ -180,22 +180,19 @@ async def serving(folder: Path, settings: Settings) -> AsyncIterator[Api]:
         websockets=False, log_enabled=False,
     )  # fmt: skip
     headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
-    async with (
-        asyncio.TaskGroup() as group,
-        aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(str(address), limit=0), headers=headers
-        ) as http,
-    ):
-        running = group.create_task(server.serve())
-        api = Api(http)
-        try:
+    connector = aiohttp.UnixConnector(str(address), limit=0)
+    running = asyncio.ensure_future(server.serve())
+    try:
+        async with aiohttp.ClientSession(connector=connector, headers=headers) as http:
+            api = Api(http)
             await eventually(lambda: _ready(api, running), bool)
             yield api
-        finally:
-            server.stop()  # type: ignore[no-untyped-call]  # untyped in the package
+    finally:
+        server.stop()  # type: ignore[no-untyped-call]  # untyped in the package
+        await running
 
 
-async def _ready(api: Api, running: "asyncio.Task[None]") -> bool:
+async def _ready(api: Api, running: "asyncio.Future[None]") -> bool:
     if running.done():
         running.result()
         raise AssertionError("the server ended before it answered")

@@ -46,15 +46,15 @@ def test_how_many_tasks_are_asked_for(
 def test_tasks_are_claimed_ahead_only_while_they_are_short() -> None:
     """A farm of long tests must not hoard what others could run."""
     pace = Pace()
-    assert not pace.short([])
+    assert not pace.ahead(16, [])
     pace.observe(0.01)
-    assert pace.short([])
-    assert not pace.short([30, 0.1, 30])  # those that run now are long
-    assert pace.short([0.1, 3600, 0.1, 0.1])  # one is, the others get through
+    assert pace.ahead(16, []) == 160  # a tenth of a second's work
+    assert not pace.ahead(16, [30, 0.1, 30])  # those that run now are long
+    assert pace.ahead(16, [0.1, 3600, 0.1, 0.1])  # one is, the others get through
     pace.observe(3600)
     for _ in range(10):
         pace.observe(0.01)
-    assert pace.short([])
+    assert pace.ahead(16, [])
 
 
 def test_each_attempt_is_taken_once() -> None:
