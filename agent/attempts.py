@@ -89,11 +89,13 @@ class Attempts:
         attempt.state = "reporting"
         self.changed.set()
 
-    def forget(self, key: Held, *, again: bool = False) -> None:
-        """Drop what was reported. `again`: it was handed back and may be given to us once more."""
+    def forget(self, key: Held) -> None:
+        """Drop what was reported.
+
+        It stays seen, also when it was handed back: every claim is another attempt, so a delivery
+        of this one can only be a late one, and the task may be somebody else's by then.
+        """
         self.held.pop(key, None)
-        if again:
-            self._seen.pop(key, None)
         self.changed.set()
 
     def new_session(self) -> None:

@@ -32,9 +32,9 @@ class Reports:
         api: ApiClient,
         session: Session,
         outbox: Outbox,
-        settled: Callable[[Held, Result], None],
+        settled: Callable[[Held], None],
     ) -> None:
-        """`settled` hears of each result that needs no more sending."""
+        """`settled` hears of each attempt whose result needs no more sending."""
         self._api = api
         self._session = session
         self._outbox = outbox
@@ -161,4 +161,4 @@ class Reports:
         self._corrected.discard(delivery.key)
         self._outbox.settle_result(delivery)
         if result is not None:
-            self._settled(delivery.key, result)
+            self._settled(delivery.key)

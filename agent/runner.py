@@ -1,5 +1,6 @@
 """Runs attempts in slots: work folder, environment, process, streams, result."""
 
+import asyncio
 import logging
 import shutil
 import time
@@ -24,6 +25,7 @@ SPAWN_ERRORS = (SpawnError, OSError, ValueError)
 """A folder that is not there, no memory, a full disk; text that is no UTF-8 or holds a NUL."""
 
 _MESSAGE_CHARS = 1000  # the wire's limit
+_UNPROVEN_S = 1.0  # a slot that hands an exclusive task back must not be given it again in a circle
 
 
 class _Run(NamedTuple):
@@ -77,6 +79,7 @@ class Runner:
             if attempt.task.exclusive and self._exclusive_s() is not None:
                 result = Result(lease=attempt.task.lease, reason="returned")
                 self._outbox.finish(attempt.delivery, result)
+                await asyncio.sleep(_UNPROVEN_S)
                 self._attempts.ran(attempt)
                 continue
             folder = None

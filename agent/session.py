@@ -24,6 +24,7 @@ log = logging.getLogger("agent")
 
 _AWAY_AFTER_S = 1.0  # a worker that is replaced cuts connections: nobody wants to read of that
 _MARGIN_S = 0.5  # for the worker's ticks, and for a killed process to be gone
+_GRACE_SHARE = 1 / 5  # of the lease
 _FORBIDDEN = frozenset({401, 403})
 
 
@@ -49,6 +50,7 @@ class Session:
         self._boot_clock = boot_clock
         self._lost = lost
         self._lock = asyncio.Lock()
+        self._dead = ""
         self._proven_until_s = 0.0
         self._failing_since_s: float | None = None
         self._said_away = False
@@ -57,6 +59,13 @@ class Session:
     def away(self) -> bool:
         """Tell whether the API has been silent for long enough to say so."""
         return self._said_away
+
+    def owns(self, session: str) -> bool:
+        """Tell whether that is the current session, and not known to be dead.
+
+        What a late reply brings for a dead one is given to others; nobody would end it here.
+        """
+        return session == self.id != self._dead
 
     def left_s(self) -> float:
         """Seconds for which nobody else is given our tasks; negative when that is over."""
@@ -69,9 +78,10 @@ class Session:
     def exclusive_s(self, kill_grace_s: float) -> float | None:
         """Give None while exclusive tasks may run, else how many seconds they have to end.
 
-        A short lease shortens the grace: a beat may take a third of it, another third is theirs.
+        A short lease shortens the grace: two thirds are over when the beat after a parked one is
+        answered, and the answer may come late.
         """
-        grace_s = min(kill_grace_s, self.lease_s / 3)
+        grace_s = min(kill_grace_s, self.lease_s * _GRACE_SHARE)
         left_s = self.left_s() - min(_MARGIN_S, self.lease_s / 20)
         return None if left_s > grace_s else max(left_s, 0.0)
 
@@ -125,6 +135,7 @@ class Session:
             if self.id != dead:
                 return
             log.warning("the API ended our session: its tasks are stopped, a new one opens")
+            self._dead = dead
             self._lost()
             backoff = Backoff()
             while not await self._try_open(backoff, first=False):

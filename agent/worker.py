@@ -19,8 +19,7 @@ from agent.runner import Runner
 from agent.session import CannotStartError, Session
 from agent.settings import Settings
 from schema.claims import ClaimedTask
-from schema.reports import Result
-from schema.sessions import BeatReply, Held, SessionOpen
+from schema.sessions import BeatReply, SessionOpen
 
 log = logging.getLogger("agent")
 
@@ -81,7 +80,7 @@ class Worker:
             self._receive,
             self._beats.compare_soon,
         )
-        self._reports = Reports(self._api, self._session, self._outbox, self._settled)
+        self._reports = Reports(self._api, self._session, self._outbox, self._attempts.forget)
         self._draining = asyncio.Event()
         self._refusal: CannotStartError | None = None
         self._hurry = False
@@ -145,7 +144,7 @@ class Worker:
         return min(most, self._pace.ahead(self._slots, self._runner.ages_s()))
 
     def _receive(self, tasks: Iterable[ClaimedTask], session: str) -> int:
-        if session != self._session.id:
+        if not self._session.owns(session):
             return 0  # the session died meanwhile: they are given to others
         new = self._attempts.receive(tasks, session, time.monotonic())
         for attempt in new:
@@ -173,9 +172,6 @@ class Worker:
             self.drain()
             news = True
         return news
-
-    def _settled(self, key: Held, result: Result) -> None:
-        self._attempts.forget(key, again=result.reason == "returned")
 
     def _outbox_full(self, full: bool) -> None:
         log.debug("outbox is %s", "full: output stays unread" if full else "read again")

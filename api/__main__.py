@@ -41,6 +41,17 @@ class StartError(Exception):
 class Server(MPServer):
     """Granian, whose workers first answer all parked requests when they shall stop."""
 
+    answered = False
+    """Workers that die are started again for ever, once one has shown that they can work."""
+
+    def _respawn_workers(
+        self, workers: list[int], target: Any, loader: Any, delay: float = 0
+    ) -> None:
+        super()._respawn_workers(workers, target, loader, delay)
+        if self.answered:
+            # Granian ends the server where one worker dies twice within 5.5 s.
+            self.respawned_wrks.clear()
+
     def signal_handler_interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Ask the workers to park nobody, then stop them."""
         for worker in self.wrks:
@@ -155,11 +166,11 @@ def _serve(settings: Settings, url: str, data_dir: Path) -> None:
         log_level=LogLevels.warning,
         log_access=False,
     )
-    threading.Thread(target=_announce, args=(settings,), daemon=True).start()
+    threading.Thread(target=_announce, args=(settings, server), daemon=True).start()
     server.serve()
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: Settings, server: Any) -> None:
     """Say one line when the server answers."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", ""} else settings.host  # noqa: S104
     url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
@@ -172,6 +183,7 @@ def _announce(settings: Settings) -> None:
             time.sleep(0.05)
     else:
         return
+    server.answered = True
     where = "the embedded PostgreSQL" if settings.database_url is None else "DATABASE_URL"
     guard = "" if settings.token else "; no token is asked for"
     print(f"listening on {url} with {settings.workers} workers over {where}{guard}", flush=True)

@@ -7,25 +7,31 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
 
 from api.auth import TokenMiddleware
 from api.claims import Claims
-from api.database import Database
+from api.database import AWAY, Database
 from api.lanes import Lanes
+from api.metrics import watch_depths
 from api.notices import Notices
 from api.problems import HANDLERS
 from api.reaper import Reaper
 from api.reports import Reports
 from api.routes import agents, compat, groups, home, logs, tasks
-from api.routes.described import components
+from api.routes.described import add_bodies
 from api.routes.services import Services
 from api.sessions import Sessions
 from api.settings import Settings
 from api.store import keys
+from api.writing import Writer
 
+T = TypeVar("T")
+
+_START_AGAIN_S = 0.25
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +50,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             app.state["services"] = services
             yield
 
-    return Litestar(
+    app = Litestar(
         [
             handler
             for each in (home, tasks, logs, agents, groups, compat)
@@ -60,12 +66,13 @@ def create_app(settings: Settings | None = None) -> Litestar:
             description="Hand over shell tasks; agents run them and send back results and logs. "
             "Errors are `application/problem+json` (RFC 9457).",
             path="/schema",
-            components=components(),
             use_handler_docstrings=True,
             render_plugins=[],
         ),
         logging_config=None,
     )
+    add_bodies(app.openapi_schema)
+    return app
 
 
 @asynccontextmanager
@@ -74,19 +81,20 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
     if settings.database_url is None:
         raise RuntimeError("DATABASE_URL is not set: start the server with `python -m api`")
     async with Database(settings.database_url, settings.pool_size) as database:
-        async with database.acquire() as connection:
-            lease_key = await keys.lease_key(connection)
+        lease_key = await _patiently(lambda: _lease_key(database))
         notices = Notices(database.connect)
         lanes = Lanes(database, settings.max_lanes)
-        await lanes.refresh()
+        await _patiently(lanes.refresh)
         sessions = Sessions(database, settings.lease_s, lease_key)
         claims = Claims(database, lanes, notices)
-        reports = Reports(
-            database, notices, lease_key, crash_limit=settings.crash_limit,
+        writer = Writer(
+            database,
+            notices,
+            crash_limit=settings.crash_limit,
             queue_bytes=settings.max_queue_bytes,
-        )  # fmt: skip
-        reaper = Reaper(database, notices, settings, reports.refresh_days)
-        await reaper.prepare()
+        )
+        reaper = Reaper(database, notices, settings, writer.refresh_days)
+        await _patiently(reaper.prepare)
         notices.on_queued = claims.wake
         notices.on_sessions = sessions.wake
 
@@ -111,17 +119,43 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
                     "notices": notices.run,
                     "sessions": sessions.run,
                     "claims": claims.run,
-                    "reports": reports.writer.run,
+                    "writer": writer.run,
+                    "depths": lambda: watch_depths(
+                        {"claims": lambda: claims.waiting, "reports": lambda: writer.waiting}
+                    ),
                     "reaper": reaper.run,
                 }.items()
             ]
             try:
                 yield Services(
-                    settings, database, lanes, notices, sessions, claims, reports, lease_key
+                    settings,
+                    database,
+                    lanes,
+                    notices,
+                    sessions,
+                    claims,
+                    writer,
+                    Reports(writer, lease_key),
+                    lease_key,
                 )
             finally:
                 for each in loops:
                     each.cancel()
+
+
+async def _lease_key(database: Database) -> bytes:
+    async with database.acquire() as connection:
+        return await keys.lease_key(connection)
+
+
+async def _patiently(start: Callable[[], Awaitable[T]]) -> T:
+    """Wait for the database: a worker that starts anew in an outage must not end of it."""
+    while True:
+        try:
+            return await start()
+        except AWAY as error:
+            _log.warning("waiting for the database: %r", error)
+        await asyncio.sleep(_START_AGAIN_S)
 
 
 async def _for_ever(name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -7,6 +7,19 @@ import asyncpg
 from asyncpg import Pool
 from asyncpg.pool import PoolAcquireContext
 
+AWAY: tuple[type[Exception], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # asyncpg's word where a connection is lost inside a COPY
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    OSError,
+    TimeoutError,
+)
+"""The database cannot be reached, does not answer, or went away in the middle."""
+
 _ACQUIRE_S = 5.0
 _CONNECT_S = 10.0
 _STATEMENT_S = 30.0

@@ -1,13 +1,15 @@
 """Counters of what the API does, over all workers of a server."""
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
     CollectorRegistry,
     Counter,
+    Gauge,
     generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily
@@ -23,6 +25,9 @@ CLAIMED = Counter("dw_tasks_claimed", "Attempts that were given to agents")
 CHUNKS = Counter("dw_log_chunks", "Log chunks by verdict", ["verdict"])
 CHUNK_BYTES = Counter("dw_log_bytes", "Log bytes received, inflated")
 RESULTS = Counter("dw_results", "Results by verdict", ["verdict"])
+WAITING = Gauge(
+    "dw_waiting", "Requests that wait, parked claims too", ["what"], multiprocess_mode="livesum"
+)
 LOST = Counter("dw_attempts_lost", "Attempts whose agent was lost")
 
 
@@ -39,6 +44,14 @@ class _Queue(Collector):
         for status in _OPEN:
             gauge.add_metric([status], self._depth.get(status, 0))
         return [gauge]
+
+
+async def watch_depths(depths: Mapping[str, Callable[[], int]]) -> None:
+    """Show how much waits, once a second, until cancelled."""
+    while True:
+        for what, depth in depths.items():
+            WAITING.labels(what).set(depth())
+        await asyncio.sleep(1)
 
 
 def exposition(depth: Mapping[Status, int]) -> bytes:

@@ -14,12 +14,14 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from api.database import AWAY
 from api.store.tasks import Queued
 
 _CHANNEL = "distributed_worker"
 _COLLECT_S = 0.002
 _MOST = 80  # entries of each kind in one notice: its payload must stay below 8,000 bytes
 _PROBE_S = 30.0  # a LISTEN whose connection died without a word is noticed after that
+_LOST: tuple[type[Exception], ...] = (asyncpg.PostgresError, *AWAY)
 _log = logging.getLogger(__name__)
 
 
@@ -69,17 +71,12 @@ class Notices:
         while True:
             try:
                 connection = await self._connect()
-            except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+            except _LOST as error:
                 _log.warning("cannot listen to the database: %s", error)
             else:
                 try:
                     await self._serve(connection)
-                except (
-                    OSError,
-                    asyncpg.PostgresError,
-                    asyncpg.InterfaceError,
-                    TimeoutError,
-                ) as error:
+                except _LOST as error:
                     _log.warning("lost the listening connection: %s", error)
                 finally:
                     connection.terminate()

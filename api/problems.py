@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-import asyncpg
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from api.batching import QueueFullError
+from api.database import AWAY
 from schema.problems import Problem
 
 _log = logging.getLogger(__name__)
@@ -81,13 +81,6 @@ def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
 HANDLERS: ExceptionHandlersMap = {
     HTTPException: _http,
     QueueFullError: _full,
-    asyncpg.PostgresConnectionError: _database_away,
-    asyncpg.InterfaceError: _database_away,
-    asyncpg.CannotConnectNowError: _database_away,
-    asyncpg.AdminShutdownError: _database_away,
-    asyncpg.CrashShutdownError: _database_away,
-    asyncpg.TooManyConnectionsError: _database_away,
-    OSError: _database_away,
-    TimeoutError: _database_away,
     Exception: _bug,
+    **dict.fromkeys(AWAY, _database_away),
 }

@@ -13,7 +13,6 @@ from api.database import Database
 from api.store import logs as store
 from api.store.logs import STREAMS, AttemptPlace, Extent, StoredChunk
 from schema import marks
-from schema.reports import MAX_CHUNK_BYTES
 from schema.tasks import LogState, Stream, StreamLog
 
 Timestamps = Literal["none", "iso", "elapsed"]
@@ -22,7 +21,6 @@ _RUN_BYTES = 4 * 1024 * 1024  # inflated bytes fetched at a time
 _RUN_CHUNKS = 256
 _LONG_LINE_BYTES = 1024 * 1024  # longer lines leave in pieces, so that memory stays bounded
 _TAIL_BYTES = 8 * 1024 * 1024
-_INLINE_BYTES = 16_384
 
 
 class Block(Struct, frozen=True, gc=False):
@@ -135,10 +133,10 @@ class LogReader:
     ) -> AsyncIterator[tuple[int, bytes, list[marks.Mark]]]:
         """(first byte, bytes, marks) of the stored chunks from number `first` on."""
         async for number, chunk in self._stored(contents, first):
-            if len(chunk.content) > _INLINE_BYTES:
-                data = await asyncio.to_thread(bodies.inflate, chunk.content, MAX_CHUNK_BYTES)
+            if len(chunk.content) > bodies.INLINE_BYTES:
+                data = await asyncio.to_thread(bodies.inflate, chunk.content, chunk.size)
             else:
-                data = bodies.inflate(chunk.content, MAX_CHUNK_BYTES)
+                data = bodies.inflate(chunk.content, chunk.size)
             times = marks.decode(chunk.marks) or [(0, chunk.received_us)]
             yield contents.starts[number], data, times
 

@@ -5,6 +5,7 @@ Each job takes an advisory lock for one transaction: there is no leader to lose.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -24,6 +25,7 @@ _DUE_LOCK = 0x6477_0002
 _DAYS_LOCK = 0x6477_0003
 _DAYS_AHEAD = 3
 _UPKEEP_S = 600.0
+_LATE_S = 1.0
 _DUE_S = (0.02, 1.0)
 _log = logging.getLogger(__name__)
 
@@ -66,8 +68,9 @@ class Reaper:
         lease before it marks any.
         """
         settings = self._settings
-        now = asyncio.get_running_loop().time()
-        if self._last_tick is None or now - self._last_tick > 5 * settings.reaper_s + 1:
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)  # counts the machine's sleep, as now() does
+        late_s = max(_LATE_S, settings.lease_s / 3)  # a parked beat uses up another third
+        if self._last_tick is None or now - self._last_tick > settings.reaper_s + late_s:
             self._patient_until = now + settings.lease_s
         self._last_tick = None  # stays so if this tick fails
         changes = await self._end_lost(may_mark=now >= self._patient_until)

@@ -91,20 +91,21 @@ class Sessions:
 
     async def beat(self, request: Beat) -> BeatReply:
         """Answer at once if there is news for the agent, else when there is or the wait is over."""
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         session = await self.find(request.session)
         if request.closing:
             async with self._database.acquire() as connection:
                 await store.end_session(connection, session.number, "closed")
             self._forget(request.session)
             return BeatReply(lease_s=0)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(request.wait, self._lease_s / 3)
+        deadline = asked_at + min(request.wait, self._lease_s / 3)
         # What the agent held when it asked is compared once: while it is parked it claims and
         # reports on other connections.
         held = request.held
         while True:
             session.wake.clear()
-            reply = await self._news(session, held)
+            reply = await self._news(session, held, asked_at)
             held = None
             if (
                 reply.redeliver
@@ -120,7 +121,9 @@ class Sessions:
             if request.session not in self._by_id:
                 raise SessionGoneError
 
-    async def _news(self, session: Session, held: tuple[Held, ...] | None) -> BeatReply:
+    async def _news(
+        self, session: Session, held: tuple[Held, ...] | None, asked_at: float
+    ) -> BeatReply:
         async with self._database.acquire() as connection:
             owned = await claim_store.held_by(connection, session.number)
         cancel: list[Held] = [(task.id, task.attempt) for task, cancelled in owned if cancelled]
@@ -133,9 +136,10 @@ class Sessions:
                 if (task.id, task.attempt) not in named
             ]
             cancel += sorted(named - {(task.id, task.attempt) for task, _ in owned})
-        age_s = asyncio.get_running_loop().time() - session.renewed_at
         return BeatReply(
-            lease_s=max(0.0, self._lease_s - age_s),
+            # Counted from the request, as the agent counts, whose renewal was committed while it
+            # was parked: counted from the reply, the time of parking would be lost twice.
+            lease_s=max(0.0, session.renewed_at + self._lease_s - asked_at),
             cancel=tuple(cancel),
             redeliver=tuple(redeliver),
             drain=session.drain,

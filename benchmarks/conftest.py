@@ -129,7 +129,7 @@ def pytest_benchmark_update_machine_info(
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "file_system": _file_system(Path(tempfile.gettempdir()).resolve()),
-        "load_before": [round(each, 2) for each in os.getloadavg()],
+        "load_after": [round(each, 2) for each in os.getloadavg()],
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "quick": QUICK,
     }

@@ -97,7 +97,7 @@ async def copies_per_s(
                         )
                         for number in range(rows)
                     ]  # fmt: skip
-                    await logs.copy_chunks(own, [logs.binary_rows(chunks)])
+                    await logs.copy_chunks(own, logs.binary_rows(chunks))
                     done += rows
             finally:
                 await own.close()

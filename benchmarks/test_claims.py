@@ -111,7 +111,7 @@ def fleet(runner: asyncio.Runner, server: BenchServer) -> Iterator[Fleet]:
 
 def test_claim_by_one_client(meter: Meter, fleet: Fleet) -> None:
     """Latency of one claim of one task, nobody else there."""
-    claims = meter.size(2000)
+    claims = meter.size(1000)
     fleet.open(1, sessions=True)
     fleet.submit(claims + 1)
     waits: list[float] = []
@@ -129,7 +129,11 @@ def test_claim_by_one_client(meter: Meter, fleet: Fleet) -> None:
     meter.waits(waits)
 
 
-@pytest.mark.parametrize(("clients", "slots"), [(16, 1), (64, 1), (16, 16)])
+@pytest.mark.parametrize(
+    ("clients", "slots"),
+    [(16, 1), (64, 1), (16, 16)],
+    ids=["16 clients, 1 slot", "64 clients, 1 slot", "16 clients, 16 slots"],
+)
 def test_claims_by_many_clients(
     meter: Meter,
     fleet: Fleet,
@@ -139,7 +143,7 @@ def test_claims_by_many_clients(
     slots: int,
 ) -> None:
     """Tasks a second over keep-alive connections, against one row a statement by pgbench."""
-    tasks = meter.size(8000 if slots == 1 else 32_000) // clients * clients
+    tasks = meter.size(4000 if slots == 1 else 16_000) // clients * clients
     tasks = max(tasks, clients * slots)
     fleet.open(clients, sessions=True)
     meter.rounds(lambda: fleet.claim(slots, tasks), lambda: fleet.submit(tasks + clients * slots))
@@ -152,7 +156,7 @@ def test_claims_by_many_clients(
 
 def test_compatible_pulls(meter: Meter, fleet: Fleet) -> None:
     """Tasks a second by 16 agents of the original system."""
-    tasks = meter.size(8000) // 16 * 16
+    tasks = meter.size(4000) // 16 * 16
     fleet.open(16, sessions=False)
     meter.rounds(lambda: fleet.pull(tasks), lambda: fleet.submit(tasks + 16))
     meter.rate("tasks", tasks)

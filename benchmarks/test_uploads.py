@@ -162,7 +162,9 @@ def uploaders(runner: asyncio.Runner, server: BenchServer) -> Iterator[Uploaders
 
 
 @pytest.mark.parametrize(
-    ("name", "chunks", "requests"), [("seed", 1, 4000), ("real", 1, 1200), ("small", 16, 2000)]
+    ("name", "chunks", "requests"),
+    [("seed", 1, 1600), ("real", 1, 480), ("small", 16, 640)],
+    ids=_PAYLOADS.keys(),
 )
 def test_reports(
     meter: Meter,
@@ -189,7 +191,11 @@ def test_reports(
     meter.limit("COPY of the same members, 2 connections", runner.run(limit))
 
 
-@pytest.mark.parametrize(("name", "requests"), [("seed", 1600), ("real", 800), ("small", 8000)])
+@pytest.mark.parametrize(
+    ("name", "requests"),
+    [("seed", 640), ("real", 320), ("small", 1600)],
+    ids=_PAYLOADS.keys(),
+)
 def test_compatible_logs(
     meter: Meter,
     uploaders: Uploaders,

@@ -15,7 +15,6 @@ from litestar import Request, patch, post
 
 from api import bodies
 from api.problems import ProblemError
-from api.reports import Writes
 from api.routes.described import body
 from api.routes.services import Services, services
 from api.routes.tasks import TaskId, no_task
@@ -23,6 +22,7 @@ from api.store import results
 from api.store import tasks as task_store
 from api.store.logs import STREAMS, Chunk
 from api.store.results import Ended, PulledAttempt
+from api.writing import Writes
 from schema.claims import PulledTask
 from schema.reports import CompatLogs, CompatStatus
 from schema.tasks import FINAL
@@ -55,7 +55,7 @@ async def add_logs(request: Request[Any, Any, Any], task_id: TaskId) -> dict[str
         chunk = await asyncio.to_thread(_chunk, task_id, owned, sent)
     else:
         chunk = _chunk(task_id, owned, sent)
-    written = await found.reports.write(Writes([chunk], [], resent=False))
+    written = await found.writer.write(Writes([chunk], [], resent=False))
     if written.chunks[0].verdict == "conflict":
         raise ProblemError(
             HTTPStatus.CONFLICT, f"{sent.kind} batch {sent.index} is stored with another content"
@@ -78,7 +78,7 @@ async def set_status(request: Request[Any, Any, Any], task_id: TaskId) -> dict[s
         exit_code=0 if sent.status == "succeeded" else None,
     )  # fmt: skip
     if owned.status not in FINAL:
-        await found.reports.write(Writes([], [ended], resent=False))
+        await found.writer.write(Writes([], [ended], resent=False))
         owned = await _pulled(found, task_id)
     if owned.status in FINAL and owned.status != sent.status:
         raise ProblemError(HTTPStatus.CONFLICT, f"task {task_id} is {owned.status} already")

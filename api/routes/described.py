@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from litestar.openapi.spec import Components, Example, OpenAPIMediaType, Operation, RequestBody
+from litestar.openapi.spec import Example, OpenAPI, OpenAPIMediaType, Operation, RequestBody
 
 from schema.claims import ClaimRequest
 from schema.reports import CompatLogs, CompatStatus, Report
@@ -20,11 +20,11 @@ _BODIES = (Submission, Retry, SessionOpen, Beat, ClaimRequest, Report, CompatLog
 _REF = "#/components/schemas/{name}"
 
 
-def components() -> Components:
-    """Schemas of all bodies by name."""
-    schemas: dict[str, Any]
+def add_bodies(document: OpenAPI) -> None:
+    """Add the schemas of all bodies; litestar replaces those that its configuration names."""
     _, schemas = msgspec.json.schema_components(_BODIES, ref_template=_REF)
-    return Components(schemas=schemas)
+    known: dict[str, Any] = document.components.schemas or {}
+    document.components.schemas = {**schemas, **known}
 
 
 def body(type_: Any, example: Any, *media_types: str, required: bool = True) -> type[Operation]:

@@ -16,6 +16,7 @@ from api.problems import ProblemError
 from api.reports import Reports
 from api.sessions import Sessions
 from api.settings import Settings
+from api.writing import Writer
 
 T = TypeVar("T")
 
@@ -31,6 +32,7 @@ class Services(Struct, frozen=True):
     notices: Notices
     sessions: Sessions
     claims: Claims
+    writer: Writer
     reports: Reports
     lease_key: bytes
 

@@ -110,14 +110,14 @@ def binary_rows(chunks: Iterable[Chunk]) -> bytes:
     return b"".join(part for chunk in chunks for part in _binary_row(chunk))
 
 
-async def copy_chunks(connection: Connection, rows: Iterable[bytes]) -> None:
+async def copy_chunks(connection: Connection, rows: bytes) -> None:
     """Store new chunks, given as binary_rows; UniqueViolationError when any was stored before.
 
     `copy_records_to_table` would prepare a statement on each call and encode on the event loop.
     """
     await connection.copy_to_table(
         "log_chunks",
-        source=io.BytesIO(b"".join((_COPY_HEAD, *rows, _COPY_TAIL))),
+        source=io.BytesIO(b"".join((_COPY_HEAD, rows, _COPY_TAIL))),
         format="binary",
         columns=_COLUMNS,
     )

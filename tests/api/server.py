@@ -1,6 +1,7 @@
 """A server of a test: the real application behind Granian, in the test's own process."""
 
 import asyncio
+import io
 import itertools
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -105,6 +106,8 @@ class Api:
 
     async def call(self, method: str, path: str, **options: Any) -> Reply:
         """One request, as aiohttp takes it."""
+        if isinstance(options.get("data"), bytes):
+            options["data"] = io.BytesIO(options["data"])  # aiohttp warns of large bytes
         async with self.http.request(method, self.url + path, **options) as reply:
             headers = {name.lower(): value for name, value in reply.headers.items()}
             return Reply(reply.status, headers, await reply.read())

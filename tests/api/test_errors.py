@@ -43,8 +43,8 @@ _BODIES: list[tuple[str, Any, int, tuple[str, ...]]] = [
     ("/tasks", [_X] * 10_001, 413, ("10001", "10000")),
     ("/tasks", "text", 400, ("body",)),
     ("/tasks", None, 400, ("body",)),
-    ("/tasks/9999999/retry", {"after": 1}, 400, ("after",)),
-    ("/tasks/9999999/retry", {"after_attempt": 2**40}, 400, ("$.after_attempt",)),
+    ("/tasks/98765/retry", {"after": 1}, 400, ("after",)),
+    ("/tasks/98765/retry", {"after_attempt": 2**40}, 400, ("$.after_attempt",)),
     ("/sessions", {}, 400, ("agent",)),
     ("/sessions", {"agent": "a", "slots": 0}, 400, ("$.slots",)),
     ("/sessions", {"agent": _NUL}, 400, ("$.agent",)),
@@ -63,11 +63,11 @@ _BODIES: list[tuple[str, Any, int, tuple[str, ...]]] = [
     ("/reports", {"session": "x", "results": [{"lease": "x", "reason": "?"}]}, 400, ("reason",)),
     ("/reports", {"session": "x", "chunks": [{"lease": "x", "stream": "stdout", "offset": 0,
                                               "content": "%"}]}, 400, ("$.chunks[0].content",)),
-    ("/tasks/9999999/logs", {"kind": "stdlog", "index": 0, "content": ""}, 400, ("$.kind",)),
-    ("/tasks/9999999/logs", {"kind": "stdout", "index": -1, "content": ""}, 400, ("$.index",)),
-    ("/tasks/9999999/logs", {"kind": "stdout", "index": 0, "content": ""}, 404, ("no task 9999999",)),
-    ("/tasks/9999999/retry", {}, 404, ("no task 9999999",)),
-    ("/tasks/9999999/cancel", {}, 404, ("no task 9999999",)),
+    ("/tasks/98765/logs", {"kind": "stdlog", "index": 0, "content": ""}, 400, ("$.kind",)),
+    ("/tasks/98765/logs", {"kind": "stdout", "index": -1, "content": ""}, 400, ("$.index",)),
+    ("/tasks/98765/logs", {"kind": "stdout", "index": 0, "content": ""}, 404, ("no task 98765",)),
+    ("/tasks/98765/retry", {}, 404, ("no task 98765",)),
+    ("/tasks/98765/cancel", {}, 404, ("no task 98765",)),
 ]  # fmt: skip
 
 
@@ -86,7 +86,7 @@ async def test_a_bad_body_is_named(
 _PATHS: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("GET", "/nowhere", 404, ("/nowhere", "/schema")),
     ("DELETE", "/tasks", 405, ()),
-    ("GET", "/tasks/9999999", 404, ("no task 9999999",)),
+    ("GET", "/tasks/98765", 404, ("no task 98765",)),
     ("GET", "/tasks/0", 400, ("task_id",)),
     ("GET", "/tasks/x", 404, ("/tasks/x",)),
     ("GET", f"/tasks/{2**63}", 400, ("task_id",)),
@@ -103,17 +103,17 @@ _PATHS: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("GET", "/tasks?name=a%00b", 400, ("name",)),
     ("GET", "/tasks?group=a%00b", 400, ("group",)),
     ("GET", "/tasks?agent=a%00b", 400, ("agent",)),
-    ("GET", "/tasks/9999999/logs", 404, ("no task 9999999",)),
-    ("GET", "/tasks/9999999/logs?stream=stdlog", 400, ("stream",)),
-    ("GET", "/tasks/9999999/logs?offset=5", 400, ("stream",)),
-    ("GET", "/tasks/9999999/logs?offset=5&stream=stdout&tail=1", 400, ("tail",)),
-    ("GET", "/tasks/9999999/logs?tail=-1", 400, ("tail",)),
-    ("GET", "/tasks/9999999/logs?tail=10001", 400, ("tail",)),
-    ("GET", "/tasks/9999999/logs?timestamps=yes", 400, ("timestamps",)),
-    ("GET", f"/tasks/9999999/logs?attempt={2**31}", 400, ("attempt",)),
+    ("GET", "/tasks/98765/logs", 404, ("no task 98765",)),
+    ("GET", "/tasks/98765/logs?stream=stdlog", 400, ("stream",)),
+    ("GET", "/tasks/98765/logs?offset=5", 400, ("stream",)),
+    ("GET", "/tasks/98765/logs?offset=5&stream=stdout&tail=1", 400, ("tail",)),
+    ("GET", "/tasks/98765/logs?tail=-1", 400, ("tail",)),
+    ("GET", "/tasks/98765/logs?tail=10001", 400, ("tail",)),
+    ("GET", "/tasks/98765/logs?timestamps=yes", 400, ("timestamps",)),
+    ("GET", f"/tasks/98765/logs?attempt={2**31}", 400, ("attempt",)),
     ("GET", "/groups/nobody", 404, ("nobody",)),
     ("GET", "/groups/a%00b", 404, ("group",)),
-    ("PATCH", "/tasks/9999999/status", 400, ("body",)),
+    ("PATCH", "/tasks/98765/status", 400, ("body",)),
 ]
 
 
@@ -135,7 +135,7 @@ async def test_a_lone_surrogate_is_refused(api: Api) -> None:
         ("/tasks", rb'{"command": "\ud800"}'),
         ("/sessions", rb'{"agent": "\udfff"}'),
         ("/beats", rb'{"session": "\ud800"}'),
-        ("/tasks/9999999/logs", rb'{"kind": "stdout", "index": 0, "content": "\ud800"}'),
+        ("/tasks/98765/logs", rb'{"kind": "stdout", "index": 0, "content": "\ud800"}'),
     ):
         reply = await api.call("POST", path, data=body)
         reply.problem(400, "body")
@@ -242,8 +242,8 @@ _value = _json | st.sampled_from(
 )  # fmt: skip
 _PLACES = [
     "/tasks",
-    "/tasks/9999999/retry",
-    "/tasks/9999999/logs",
+    "/tasks/98765/retry",
+    "/tasks/98765/logs",
     "/sessions",
     "/beats",
     "/claims",
@@ -266,7 +266,7 @@ async def test_no_body_makes_the_server_fail(
     base: dict[str, Any] = {
         "/tasks": _X, "/sessions": {"agent": "a"}, "/beats": {"session": "x"},
         "/claims": {"session": "x"}, "/reports": {"session": "x"},
-        "/tasks/9999999/logs": {"kind": "stdout", "index": 0, "content": ""},
+        "/tasks/98765/logs": {"kind": "stdout", "index": 0, "content": ""},
     }.get(path, {})  # fmt: skip
     reply = await own_api.post(path, base | body if valid else body)
     assert reply.status < 500, reply

@@ -45,7 +45,7 @@ async def logs(connection: asyncpg.Connection) -> asyncpg.Connection:
 
 
 async def _copy(connection: asyncpg.Connection, chunks: Sequence[Chunk]) -> None:
-    await store.copy_chunks(connection, [store.binary_rows(chunks)])
+    await store.copy_chunks(connection, store.binary_rows(chunks))
 
 
 async def _stored(connection: asyncpg.Connection) -> list[Chunk]:

@@ -78,7 +78,7 @@ _HOT = [
     ("results", "finish_many", f"{_RESULT}, 5", {"tasks_pkey"}),
     ("results", "ended_before", "ARRAY[7]::bigint[], ARRAY[1], ARRAY[1]::bigint[], ARRAY['exit']",
      {"tasks_pkey", "attempts_pkey"}),
-    ("results", "pulled_attempt", "7", {"tasks_pkey"}),
+    ("results", "pulled_attempt", "7", {"tasks_pkey", "attempts_pkey"}),
     ("tasks", "find_keys", "ARRAY['key 5']", {"tasks_key"}),
     ("tasks", "group_counts", "'group 5'", {"tasks_group"}),
     ("tasks", "cancel", "7", {"tasks_pkey"}),

@@ -1,0 +1,218 @@
+"""The one writer of log chunks and results: what waits is written together.
+
+One transaction stores the chunks of many reports and then ends their attempts, so that a result is
+never committed before its own logs.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from datetime import date
+
+import asyncpg
+from msgspec import Struct
+
+from api import bodies
+from api.batching import Coalescer
+from api.database import Database
+from api.metrics import CHUNK_BYTES, CHUNKS, RESULTS
+from api.notices import Notices
+from api.store import Connection
+from api.store import logs as log_store
+from api.store import results as result_store
+from api.store.logs import Chunk, ChunkKey
+from api.store.results import AttemptKey, Ended
+from schema.reports import Verdict
+
+_BATCH_BYTES = 8 * 1024 * 1024
+_CONNECTIONS = 2  # two COPYs in flight keep both a core and the disk busy
+_TRIES = 4
+_log = logging.getLogger(__name__)
+
+OK = Verdict("ok")
+DUPLICATE = Verdict("duplicate")
+STALE = Verdict("stale", "another attempt counts now, or the task is over")
+GONE = Verdict("gone", "retention dropped the logs of that day")
+CONFLICT = Verdict("conflict", "other bytes are stored at this place of the stream")
+CHUNK_REFUSED = Verdict(
+    "conflict", "a chunk of this attempt was refused: send the result once more"
+)
+
+
+class Writes(Struct):
+    """What one report wants written."""
+
+    chunks: list[Chunk]
+    ended: list[Ended]
+    resent: bool
+    """Some chunk may be stored already."""
+
+    @property
+    def weight(self) -> int:
+        """Bytes, about."""
+        return sum(chunk.weight for chunk in self.chunks) + 200 * len(self.ended)
+
+
+class Written(Struct):
+    """Verdicts in the order of the Writes."""
+
+    chunks: list[Verdict]
+    ended: list[Verdict]
+
+
+class Writer:
+    """Commits verified chunks and results."""
+
+    def __init__(
+        self, database: Database, notices: Notices, *, crash_limit: int, queue_bytes: int
+    ) -> None:
+        self._database = database
+        self._notices = notices
+        self._crash_limit = crash_limit
+        self._days: frozenset[date] = frozenset()
+        self._coalescer: Coalescer[Writes, Written] = Coalescer(
+            self._flush, lanes=_CONNECTIONS, batch_bytes=_BATCH_BYTES, queue_bytes=queue_bytes
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Reports that wait for a connection."""
+        return self._coalescer.depth
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        await self._coalescer.run()
+
+    async def write(self, writes: Writes) -> Written:
+        """Return when it is committed, together with whatever else waits."""
+        if not writes.chunks and not writes.ended:
+            return Written([], [])
+        if not {chunk.day for chunk in writes.chunks} <= self._days:
+            await self.refresh_days()
+        written = await self._coalescer.submit(writes, writes.weight)
+        for chunk, verdict in zip(writes.chunks, written.chunks, strict=True):
+            CHUNKS.labels(verdict.verdict).inc()
+            CHUNK_BYTES.inc(chunk.size)
+        for verdict in written.ended:
+            RESULTS.labels(verdict.verdict).inc()
+        return written
+
+    async def refresh_days(self) -> None:
+        """Read again which days have a partition."""
+        async with self._database.acquire() as connection:
+            self._days = frozenset(await log_store.list_days(connection))
+
+    async def _flush(self, batch: list[Writes]) -> list[Written]:
+        careful = False
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                async with self._database.acquire() as connection:
+                    return await self._write(connection, batch, careful=careful)
+            except asyncpg.UniqueViolationError:
+                careful = True  # COPY cannot skip what is stored already
+                if tries == _TRIES:
+                    raise
+            except asyncpg.CheckViolationError:
+                await self.refresh_days()  # retention dropped a day just now
+                if tries == _TRIES:
+                    raise
+            except (asyncpg.DeadlockDetectedError, asyncpg.InvalidCachedStatementError):
+                if tries == _TRIES:
+                    raise
+
+    async def _write(
+        self, connection: Connection, batch: list[Writes], *, careful: bool
+    ) -> list[Written]:
+        async with connection.transaction():
+            chunks = await self._store_chunks(connection, batch, careful=careful)
+            refused = {
+                (chunk.task, chunk.attempt)
+                for writes, verdicts in zip(batch, chunks, strict=True)
+                for chunk, verdict in zip(writes.chunks, verdicts, strict=True)
+                if verdict is CONFLICT
+            }
+            results = _Results(refused, batch)
+            changes = await result_store.finish_many(
+                connection, results.wanted.values(), self._crash_limit
+            )
+            others = results.not_in((each.task, each.attempt) for each in changes)
+            before = await result_store.ended_before(connection, others) if others else set()
+        self._notices.tasks_queued(each.place for each in changes if each.status == "pending")
+        return [
+            Written(verdicts, [results.verdict(each, before) for each in writes.ended])
+            for writes, verdicts in zip(batch, chunks, strict=True)
+        ]
+
+    async def _store_chunks(
+        self, connection: Connection, batch: list[Writes], *, careful: bool
+    ) -> list[list[Verdict]]:
+        """Copy what is new, merge what may be stored already; verdicts for each of the batch."""
+        fast: list[Chunk] = []
+        slow: list[Chunk] = []
+        for writes in batch:
+            kept = slow if careful or writes.resent else fast
+            kept += (chunk for chunk in writes.chunks if chunk.day in self._days)
+        if fast:
+            if sum(chunk.weight for chunk in fast) > bodies.INLINE_BYTES:
+                rows = await asyncio.to_thread(log_store.binary_rows, fast)
+            else:
+                rows = log_store.binary_rows(fast)
+            await log_store.copy_chunks(connection, rows)
+        stored: set[ChunkKey] = set()
+        sizes: dict[ChunkKey, tuple[int, int]] = {}
+        if slow:
+            stored = await log_store.merge_chunks(connection, slow)
+            sizes = await log_store.stored_sizes(connection, [chunk.key for chunk in slow])
+
+        def verdict(chunk: Chunk, *, merged: bool) -> Verdict:
+            if chunk.day not in self._days:
+                return GONE
+            return _merged(chunk, stored, sizes) if merged else OK
+
+        return [
+            [verdict(chunk, merged=careful or writes.resent) for chunk in writes.chunks]
+            for writes in batch
+        ]
+
+
+class _Results:
+    """The results of a batch: which to write, and what became of each."""
+
+    def __init__(self, refused: set[AttemptKey], batch: list[Writes]) -> None:
+        self._refused = refused
+        self._taken: set[AttemptKey] = set()
+        self.wanted: dict[AttemptKey, Ended] = {}
+        """The first result of each attempt, unless one of its chunks was refused."""
+        for writes in batch:
+            for each in writes.ended:
+                key = (each.task, each.attempt)
+                if key not in refused:
+                    self.wanted.setdefault(key, each)
+
+    def not_in(self, taken: Iterable[AttemptKey]) -> list[Ended]:
+        """Those that the database did not take."""
+        self._taken = set(taken)
+        return [each for key, each in self.wanted.items() if key not in self._taken]
+
+    def verdict(self, each: Ended, before: set[AttemptKey]) -> Verdict:
+        """`before`: attempts that had ended in the same way before."""
+        key = (each.task, each.attempt)
+        if key in self._refused:
+            return CHUNK_REFUSED
+        first = self.wanted[key]
+        if key in self._taken and first is each:
+            return OK
+        if key in before or (key in self._taken and first.reason == each.reason):
+            return DUPLICATE
+        return STALE
+
+
+def _merged(chunk: Chunk, stored: set[ChunkKey], sizes: dict[ChunkKey, tuple[int, int]]) -> Verdict:
+    if sizes.get(chunk.key) != (chunk.size, chunk.crc):
+        return CONFLICT
+    if chunk.key in stored:
+        stored.discard(chunk.key)  # the same key a second time in this batch was not stored
+        return OK
+    return DUPLICATE

@@ -1,0 +1,207 @@
+"""`python -m api` with its worker processes, where sockets and signals matter."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+from msgspec import Struct
+
+from schema.sessions import BeatReply
+from tests.api.server import Api, eventually, exited
+from tests.conftest import _database
+
+_ROOT = Path(__file__).parents[2]
+
+
+class Running(Struct):
+    """A server, and a way to speak to it over new connections."""
+
+    api: Api
+    port: int
+    process: asyncio.subprocess.Process
+    banner: str
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def _started(url: str, folder: Path) -> AsyncIterator[Running]:
+    port = _free_port()
+    environment = os.environ | {
+        "DATABASE_URL": url, "PORT": str(port), "HOST": "127.0.0.1", "WORKERS": "2",
+        "DATA_DIR": str(folder), "TOKEN": "", "REAPER_S": "0.2", "LEASE_S": "60",
+    }  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "api", cwd=_ROOT, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    # Each request on a connection of its own: so both workers get some.
+    connector = aiohttp.TCPConnector(force_close=True)
+    try:
+        banner = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+        async with aiohttp.ClientSession(connector=connector) as http:
+            yield Running(Api(http, f"http://127.0.0.1:{port}"), port, process, banner)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), 30)
+
+
+@pytest.fixture(scope="module")
+async def real(cluster: str, template: str) -> AsyncIterator[Running]:
+    """Start one server for the tests of this file."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with _database(cluster, template) as url, _started(url, Path(folder)) as one:
+            yield one
+
+
+async def _send(real: Running, path: str, body: dict[str, object]) -> asyncio.StreamWriter:
+    """Send a request by hand, and read nothing."""
+    _, writer = await asyncio.open_connection("127.0.0.1", real.port)
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+    writer.write(head.encode() + data)
+    await writer.drain()
+    return writer
+
+
+async def test_it_says_where_it_listens_when_it_answers(real: Running) -> None:
+    """One line, after which the first request succeeds."""
+    assert real.banner == (
+        f"listening on http://127.0.0.1:{real.port} with 2 workers over DATABASE_URL;"
+        " no token is asked for\n"
+    )
+    assert (await real.api.call("GET", "/health/ready")).status == 200
+
+
+async def test_both_workers_serve_one_session(real: Running) -> None:
+    """Sessions, claims and beats may reach another process each time."""
+    session = await real.api.open("both")
+    for _ in range(20):
+        number = await real.api.submit(needs=["both"])
+        (task,) = await real.api.claim(session, wait=20)
+        assert task.id == number
+        assert (await real.api.beat(session, held=[[number, 1]])).cancel == ()
+        assert await real.api.report(session, [], [exited(task.lease)]) == ["ok"]
+
+
+async def test_a_parked_claim_whose_client_is_gone_is_given_nothing(real: Running) -> None:
+    """The connection closed: the task goes to the agent that is there, at its first attempt."""
+    gone, there = await real.api.open("parked"), await real.api.open("parked")
+    writers = [
+        await _send(real, "/claims", {"session": gone, "slots": 4, "wait": 50}) for _ in range(4)
+    ]
+    for _ in range(10):
+        await real.api.call("GET", "/health/live")
+    for writer in writers:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+    numbers = [await real.api.submit(needs=["parked"]) for _ in range(10)]
+    given: list[int] = []
+    while len(given) < 10:
+        tasks = await real.api.claim(there, slots=10, wait=20)
+        assert tasks, given
+        given += [task.id for task in tasks]
+    assert sorted(given) == numbers
+
+
+async def test_a_claim_whose_reply_was_lost_comes_with_the_next_beat(real: Running) -> None:
+    """The connection broke after the database had given the task: it waits for no lease."""
+    session = await real.api.open("lost-reply")
+    for _ in range(10):
+        number = await real.api.submit(needs=["lost-reply"])
+        writer = await _send(real, "/claims", {"session": session, "slots": 1})
+        task = await real.api.task(number)
+        writer.transport.abort()
+
+        async def found() -> list[tuple[int, int, str]]:
+            beat: BeatReply = await real.api.beat(session, held=[])
+            tasks = list(beat.redeliver) or await real.api.claim(session)
+            return [(each.id, each.attempt, each.lease) for each in tasks]
+
+        ((found_id, _, lease),) = await eventually(found, bool)
+        assert found_id == number == task.id
+        assert await real.api.report(session, [], [exited(lease)]) == ["ok"]
+
+
+async def test_a_killed_worker_is_replaced_and_nothing_is_lost(real: Running) -> None:
+    """Kill -9 of a process of the server: the system comes back by itself."""
+    session = await real.api.open("killed")
+    number = await real.api.submit(needs=["killed"])
+    (task,) = await real.api.claim(session, wait=20)
+    main = psutil.Process(real.process.pid)
+    workers = [each for each in main.children() if "spawn_main" in " ".join(each.cmdline())]
+    assert len(workers) >= 2
+    workers[0].kill()
+    psutil.wait_procs(workers[:1], timeout=10)
+
+    async def reported() -> list[str]:
+        try:
+            return await real.api.report(session, [], [exited(task.lease)])
+        except aiohttp.ClientError as error:
+            return [repr(error)]
+
+    verdicts = await eventually(reported, lambda each: each in (["ok"], ["duplicate"]), 30)
+    assert verdicts
+    assert (await real.api.task(number)).status == "succeeded"
+
+    async def alive() -> int:
+        return len([each for each in main.children() if "spawn_main" in " ".join(each.cmdline())])
+
+    await eventually(alive, lambda count: count == len(workers), 30)
+
+
+async def test_it_stops_at_once_though_requests_are_parked(
+    database_url: str, short_folder: Path
+) -> None:
+    """A deployment must not wait for long-polls: they are answered empty, not cut."""
+    async with _started(database_url, short_folder) as real:
+        session = await real.api.open("stop")
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            claim = group.create_task(real.api.claim(session, wait=50))
+            beat = group.create_task(real.api.beat(session, wait=20))
+            for _ in range(10):
+                await real.api.call("GET", "/health/live")
+            assert not claim.done()
+            begun = loop.time()
+            real.process.send_signal(signal.SIGTERM)
+        assert claim.result() == []
+        assert beat.result().cancel == ()
+        assert await asyncio.wait_for(real.process.wait(), 20) == 0
+        assert loop.time() - begun < 8
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [({"PORT": "http"}, "PORT='http'"), ({"HOST": "0.0.0.0"}, "TOKEN")],
+)
+async def test_what_is_wrong_with_the_settings_is_one_line(
+    setting: dict[str, str], word: str, short_folder: Path
+) -> None:
+    """And off loopback without a token it does not listen at all."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "api", cwd=_ROOT, stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"TOKEN": "", "DATA_DIR": str(short_folder)} | setting,
+    )  # fmt: skip
+    _, error = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert error.decode().startswith("cannot start: ")
+    assert word in error.decode()
+    assert error.count(b"\n") == 1
