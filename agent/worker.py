@@ -156,7 +156,7 @@ class Worker:
 
     def _heard(self, reply: BeatReply, session: str) -> bool:
         news = False
-        flush_s = reply.flush_ms / 1000
+        flush_s = self._settings.flush_s if reply.flush_ms is None else reply.flush_ms / 1000
         if flush_s != self._runner.flush_s:
             self._runner.flush_s = flush_s
             news = True

@@ -8,6 +8,7 @@ lost notice costs no more than that (a lost floor, some seconds: see api.floors)
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -22,9 +23,7 @@ from api.metrics import CLAIMED
 from api.notices import Notices
 from api.sessions import Session
 from api.store import claims as store
-from api.store import results
 from api.store.claims import Claimed
-from api.store.results import Ended
 from api.store.tasks import Queued
 from api.waiters import Line, Waiter, deal
 
@@ -51,8 +50,8 @@ class Claims:
         self._floors = Floors()
         self._lines: dict[LaneSet, Line] = {}
         self._hungry: OrderedDict[LaneSet, None] = OrderedDict()
-        self._returned: list[Ended] = []
         self._work = asyncio.Event()
+        self._read_lanes = asyncio.Event()
         self._by_session: dict[int, Waiter] = {}
         self._stopping = False
 
@@ -64,7 +63,9 @@ class Claims:
     async def take(self, session: Session | None, slots: int, wait_s: float) -> list[Claimed]:
         """Up to `slots` tasks for a session (None: no labels, no session), maybe after a wait.
 
-        When the caller is cancelled because its client went away, what it was given goes back.
+        Where the client goes away while a statement is under way, what that gives stays with the
+        session, whose beat delivers it. It is never taken back: the beat may have been answered,
+        and the task may run.
         """
         waiter = Waiter(session, slots, parked=wait_s > 0 and not self._stopping)
         if session is not None:
@@ -79,8 +80,8 @@ class Claims:
                 await asyncio.wait([waiter.tasks])
             return waiter.tasks.result() if waiter.tasks.done() else []
         except asyncio.CancelledError:
-            if not waiter.tasks.cancel() and waiter.tasks.exception() is None:
-                self._give_back(waiter, waiter.tasks.result())
+            if not waiter.tasks.cancel():
+                waiter.tasks.exception()  # noted: nobody is left to hear of it
             raise
         finally:
             self._leave(waiter)
@@ -90,9 +91,10 @@ class Claims:
         self._floors.lower(queued)
         self._regroup()
         new = {each.lane for each in queued}
-        known = self._lanes.knows(new)  # else a neighbour made one: it is read in a moment
+        if not self._lanes.knows(new):
+            self._read_lanes.set()  # a neighbour made one
         for lanes, line in self._lines.items():
-            if not known or not new.isdisjoint(lanes):
+            if not new.isdisjoint(lanes):
                 self._wake_line(lanes, line)
 
     def wake_all(self) -> None:
@@ -182,22 +184,23 @@ class Claims:
         while True:
             try:
                 began = time.monotonic()
-                if began >= heads_at:
+                if began >= heads_at or self._read_lanes.is_set():
+                    self._read_lanes.clear()
+                    heads_at = 0.0  # at the next round, should this one fail
                     await self.find_heads()
                     now = time.monotonic()
                     heads_at = now + max(_HEADS_S, (now - began) * _HEADS_SHARE)
             except Exception as error:  # noqa: BLE001 - the database is away: the next round looks
                 _log.warning("cannot look at the queues: %r", error)
             self.wake_all()
-            await asyncio.sleep(random.uniform(*_LOOK_AGAIN_S))  # noqa: S311 - jitter
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(random.uniform(*_LOOK_AGAIN_S)):  # noqa: S311 - jitter
+                    await self._read_lanes.wait()
 
     async def _serve_all(self) -> None:
         while True:
             await self._work.wait()
-            if self._returned:
-                returned, self._returned = self._returned, []
-                await self._return(returned)
-            elif self._hungry:
+            if self._hungry:
                 lanes, _ = self._hungry.popitem(last=False)
                 await self._serve(lanes, self._lines[lanes])
             else:
@@ -253,8 +256,8 @@ class Claims:
 
     def _hand_out(self, waiter: Waiter, tasks: list[Claimed]) -> bool:
         """Answer a waiter; False if it stays parked."""
-        if waiter.tasks.done():  # it went away meanwhile
-            self._give_back(waiter, tasks)
+        if waiter.tasks.done():  # it went away meanwhile: see take
+            pass
         elif tasks or not waiter.parked:
             waiter.answer(tasks)
         elif self._select(waiter) != waiter.lanes:
@@ -277,25 +280,3 @@ class Claims:
         if line := self._lines.get(lanes):
             line.woken = True
             self._look(lanes, line)
-
-    # What nobody took
-
-    def _give_back(self, waiter: Waiter, tasks: list[Claimed]) -> None:
-        """Tasks go back to their places in the queue."""
-        self._returned += [
-            Ended(
-                task=task.id, attempt=task.attempt, session=waiter.number or 0,
-                outcome="returned", reason="returned",
-            )
-            for task in tasks
-        ]  # fmt: skip
-        self._work.set()
-
-    async def _return(self, returned: list[Ended]) -> None:
-        try:
-            async with self._database.acquire() as connection, connection.transaction():
-                changes = await results.finish_many(connection, returned, crash_limit=1)
-        except Exception as error:  # noqa: BLE001 - their beats, or the reaper, find them
-            _log.warning("cannot hand back %d tasks: %r", len(returned), error)
-        else:
-            self._notices.tasks_queued(each.place for each in changes if each.status == "pending")

@@ -58,8 +58,19 @@ class Log:
     def __init__(self, reply: aiohttp.ClientResponse, url: str) -> None:
         self.state: LogState = _STATES.get(reply.headers.get("Log-State", ""), "open")
         """What the log said of itself when the reading began."""
+        self._missing = reply.headers.get("Log-Missing", "")
         self._reply = reply
         self._url = url
+
+    def missing(self, stream: Stream) -> list[tuple[int, int]]:
+        """Byte ranges of a stream that this reading steps over: first, and one past the last."""
+        ranges = []
+        for each in self._missing.split(", "):
+            name, _, range_ = each.partition("=")
+            first, _, last = range_.partition("-")
+            if name == stream and first.isdecimal() and last.isdecimal():
+                ranges.append((int(first), int(last) + 1))
+        return ranges
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         received = 0
@@ -178,7 +189,7 @@ class Client:
 
     async def agents(self, *, ended: bool = False) -> list[Agent]:
         """Agents that live; also those that have ended."""
-        params = [("all", "true")] if ended else []
+        params = [("ended", "true")] if ended else []
         return self._decode(await self._http.request("GET", "/agents", params), list[Agent])
 
     async def wait(

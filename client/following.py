@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
+from client.errors import BrokenOffError
 from schema.tasks import FINAL, Stream, StreamLog, Task
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 BUSY_LOOK_S = 0.2
 IDLE_LOOK_S = 0.5
+_BROKEN_MOST = 10  # replies in a row that break off before their first byte
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
 Write = Callable[[Stream, bytes], None]
@@ -89,15 +91,46 @@ async def _read(
         known = logs.get(stream) if logs else None
         if known is not None and _end(known) <= offsets[stream]:
             continue
-        received = 0
-        async with dw.logs(task_id, stream=stream, attempt=attempt, offset=offsets[stream]) as log:
+        failures = 0
+        whole = False
+        while not whole:
+            before = offsets[stream]
+            whole = await _read_once(dw, task_id, attempt, stream, offsets, known, write)
+            moved = moved or offsets[stream] > before
+            failures = 0 if offsets[stream] > before else failures + 1
+            if not whole:
+                if failures == _BROKEN_MOST:
+                    raise BrokenOffError(f"{dw.url}/tasks/{task_id}/logs", 0)
+                await asyncio.sleep(BUSY_LOOK_S)
+    return moved
+
+
+async def _read_once(
+    dw: "Client",
+    task_id: int,
+    attempt: int,
+    stream: Stream,
+    offsets: dict[Stream, int],
+    known: StreamLog | None,
+    write: Write,
+) -> bool:
+    """Write what one stream has beyond its offset; false if the connection broke off inside."""
+    received = 0
+    whole = True
+    async with dw.logs(task_id, stream=stream, attempt=attempt, offset=offsets[stream]) as log:
+        try:
             async for piece in log:
                 received += len(piece)
                 write(stream, piece)
-        missing = known.missing if known is not None else ()
-        offsets[stream] = advance(offsets[stream], received, missing)
-        moved = moved or received > 0
-    return moved
+        except BrokenOffError:
+            whole = False
+    # The reply's own word: since `known` was looked up, a range may have come or been given up.
+    # It names the first ranges only.
+    missing = log.missing(stream)
+    if missing and known is not None:
+        missing += [each for each in known.missing if each[0] >= missing[-1][1]]
+    offsets[stream] = advance(offsets[stream], received, missing)
+    return whole
 
 
 def _end(log: StreamLog) -> int:

@@ -59,8 +59,8 @@ class BeatReply(Struct, frozen=True, kw_only=True):
     redeliver: tuple[ClaimedTask, ...] = ()
     """Owned by this session and not in `held`: the reply to its claim was lost."""
     drain: bool = False
-    flush_ms: int = 5000
-    """How long output may wait in the agent."""
+    flush_ms: int | None = None
+    """How long output may wait in the agent; null: as long as the agent's own setting says."""
 
 
 class Agent(Struct, frozen=True, kw_only=True):

@@ -56,10 +56,13 @@ async def add_logs(request: Request[Any, Any, Any], task_id: TaskId) -> dict[str
     else:
         chunk = _chunk(task_id, owned, sent)
     written = await found.writer.write(Writes([chunk], [], resent=False))
-    if written.chunks[0].verdict == "conflict":
+    verdict = written.chunks[0]
+    if verdict.verdict == "conflict":
         raise ProblemError(
             HTTPStatus.CONFLICT, f"{sent.kind} batch {sent.index} is stored with another content"
         )
+    if verdict.verdict == "gone":
+        raise ProblemError(HTTPStatus.GONE, f"task {task_id}: {verdict.why}")
     return {}
 
 

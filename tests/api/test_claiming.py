@@ -128,6 +128,31 @@ async def test_an_agent_that_went_away_while_it_waited_is_given_nothing(api: Api
         await api.report(there, [], [exited(task.lease)])
 
 
+async def test_a_claim_cut_while_it_is_served_stays_with_its_session(
+    own_api: Api, database: asyncpg.Connection
+) -> None:
+    """Taken back, it could run twice: the agent asks what it holds as soon as its claim is cut."""
+    session = await own_api.open("cut")
+    number = await own_api.submit(needs=["cut"])
+    async with database.transaction():
+        await database.execute("LOCK TABLE tasks IN SHARE ROW EXCLUSIVE MODE")
+        waiting = asyncio.ensure_future(own_api.claim(session, wait=30))
+        await eventually(
+            lambda: database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"), bool
+        )
+        waiting.cancel()  # closes the connection
+        await asyncio.wait([waiting])
+        for _ in range(10):
+            await own_api.call("GET", "/health/live")
+    reply = await eventually(
+        lambda: own_api.beat(session, held=[]), lambda beat: bool(beat.redeliver)
+    )
+    (task,) = reply.redeliver
+    assert (task.id, task.attempt) == (number, 1)
+    assert (await own_api.beat(session, held=[[number, 1]], wait=1)).cancel == ()
+    assert await own_api.report(session, [], [exited(task.lease)]) == ["ok"]
+
+
 async def test_many_agents_share_many_tasks_and_nobody_starves(own_api: Api) -> None:
     """A hundred waiting requests are served together: each task once, no request empty."""
     sessions = [await own_api.open("share") for _ in range(20)]

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -153,6 +154,17 @@ async def test_a_batch_larger_than_any_chunk_is_read_again(pulled: tuple[Api, in
     assert (await _log(api, number, content)).status == 200
     assert await api.log(number) == content + "\n"
     assert await api.log(number, stream="stdout", offset=2_999_999) == "x\n"
+
+
+async def test_a_batch_of_a_day_that_retention_took_is_refused(
+    pulled: tuple[Api, int], database: asyncpg.Connection
+) -> None:
+    """Acknowledged it would be lost without a word."""
+    api, number = pulled
+    day = await database.fetchval("SELECT day FROM tasks WHERE id = $1", number)
+    await database.execute(f"DROP TABLE log_chunks_{day:%Y%m%d}")
+    for _ in range(2):
+        (await _log(api, number, "x")).problem(410, "retention")
 
 
 async def test_the_status_ends_the_task_and_a_late_batch_is_kept(pulled: tuple[Api, int]) -> None:

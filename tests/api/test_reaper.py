@@ -1,5 +1,7 @@
 """The reaper: what a silent agent held runs again within its lease, or fails."""
 
+import asyncio
+
 import asyncpg
 
 from tests.api.conftest import StartApi
@@ -10,6 +12,12 @@ async def _status(api: Api, session: str) -> int:
     return (await api.post("/beats", {"session": session})).status
 
 
+async def _beat(api: Api, session: str) -> None:
+    """Keep a session alive."""
+    while True:
+        await api.beat(session, wait=0.2)
+
+
 async def test_tasks_of_a_lost_session_run_again(start_api: StartApi) -> None:
     """A machine lost power: another agent runs its task, and the dead one's result is refused."""
     async with start_api(lease_s=1, reaper_s=0.1) as api:
@@ -17,13 +25,14 @@ async def test_tasks_of_a_lost_session_run_again(start_api: StartApi) -> None:
         (label,) = (await api.task(task.id)).needs
         # Only the reaper can bring it: the living one beats, the dead one is silent.
         living = await api.open(label)
-        (again,) = await api.claim(living, wait=30)
-        assert (again.id, again.attempt) == (task.id, 2)
-        await eventually(lambda: _status(api, dead), lambda status: status == 410)
-        assert await api.report(living, [], [exited(task.lease), exited(again.lease)]) == [
-            "stale",
-            "ok",
-        ]
+        async with asyncio.TaskGroup() as group:
+            beats = group.create_task(_beat(api, living))
+            (again,) = await api.claim(living, wait=30)
+            assert (again.id, again.attempt) == (task.id, 2)
+            await eventually(lambda: _status(api, dead), lambda status: status == 410)
+            results = [exited(task.lease), exited(again.lease)]
+            assert await api.report(living, [], results) == ["stale", "ok"]
+            beats.cancel()
         over = await api.task(task.id)
         assert isinstance(over.attempts, tuple)
         assert [(each.attempt, each.reason) for each in over.attempts] == [(1, "agent_lost")]

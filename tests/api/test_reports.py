@@ -148,10 +148,6 @@ async def test_a_stale_attempt_is_refused(api: Api) -> None:
     assert await api.report(session, [], [exited(again.lease)]) == ["ok"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a chunk of a day that another server dropped fails its whole batch with a 500",
-)
 async def test_a_day_that_retention_took_is_gone(
     own_api: Api, database: asyncpg.Connection
 ) -> None:

@@ -166,11 +166,18 @@ async def _logs(request: web.Request) -> web.StreamResponse:
     both: tuple[Stream, ...] = ("stdout", "stderr")
     streams = [one for one in both if query.get("stream", one) == one]
     data = b"".join(fake.logs.get((task.id, attempt, one), b"") for one in streams)
-    data = data[int(query.get("offset", 0)) :]
+    missing = fake.missing.get(streams[0], ()) if len(streams) == 1 else ()
+    offset = int(query.get("offset", 0))
+    data = data[
+        offset - sum(min(offset, end) - first for first, end in missing if first < offset) :
+    ]
     if "tail" in query:
         data = b"".join(data.splitlines(keepends=True)[-int(query["tail"]) :])
     out = web.StreamResponse()
     out.headers["Log-State"] = fake.log_state if task.status in FINAL else "open"
+    if missing and task.status in FINAL:
+        ranges = (f"{streams[0]}={first}-{end - 1}" for first, end in missing)
+        out.headers["Log-Missing"] = ", ".join(ranges)
     out.content_type = "text/plain"
     await out.prepare(request)
     for start in range(0, len(data), 100_000):

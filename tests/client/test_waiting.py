@@ -1,6 +1,7 @@
 """Waiting is cheap, and tells how every task ended."""
 
 import pytest
+from aiohttp import web
 
 from client.client import Client
 from client.errors import NotFoundError, StillRunningError
@@ -144,6 +145,47 @@ async def test_following_steps_over_bytes_that_never_arrived(fake: Fake, dw: Cli
     got = bytearray()
     await follow(dw, 1, lambda _, data: got.extend(data), streams=("stdout",))
     assert bytes(got) == b"abcdef"
+
+
+async def test_following_believes_the_reply_about_what_is_missing(fake: Fake, dw: Client) -> None:
+    """The attempt may end, with a hole, after the look at the task: nothing comes twice then."""
+    fake.add(status="in_progress", attempt=1)
+    fake.log(1, "stdout", b"abc")
+    got = bytearray()
+
+    def act(request: web.Request) -> None:
+        if request.path.endswith("/logs") and not fake.missing:
+            fake.log(1, "stdout", b"def")
+            fake.missing["stdout"] = ((3, 1000),)
+            fake.log_state = "missing"
+            fake.change(1, status="failed")
+
+    fake.on_request = act
+    await follow(dw, 1, lambda _, data: got.extend(data), streams=("stdout",))
+    assert bytes(got) == b"abcdef"
+
+
+async def test_following_outlives_a_connection_that_breaks_off(fake: Fake, dw: Client) -> None:
+    """A worker of the server may be replaced while it sends: the rest is asked for."""
+    fake.add(status="succeeded", attempt=1)
+    fake.log(1, "stdout", b"abcdef")
+    got = bytearray()
+
+    async def break_off(request: web.Request) -> web.StreamResponse | None:
+        if not request.path.endswith("/logs"):
+            fake.faults.append(break_off)
+            return None
+        out = web.StreamResponse()
+        await out.prepare(request)
+        await out.write(b"abc")
+        assert request.transport is not None
+        request.transport.close()
+        return out
+
+    fake.faults.append(break_off)
+    await follow(dw, 1, lambda _, data: got.extend(data), streams=("stdout",))
+    assert bytes(got) == b"abcdef"
+    assert fake.count("GET /tasks/1/logs") == 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What the agent decides without asking anybody: what to claim, what it has seen, what to send."""
 
+import asyncio
 import random
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from agent.api_client import Backoff
 from agent.attempts import Attempts
 from agent.claims import Pace, wanted
-from agent.outbox import Delivery, Outbox
+from agent.outbox import LARGE_BYTES, Delivery, Outbox
 from agent.settings import SettingsError, read, task_environment
 from agent.streams import Cut
 from schema.claims import ClaimedTask
@@ -120,6 +121,8 @@ async def test_a_result_goes_with_or_after_its_last_chunk() -> None:
     assert [len(first), len(second)] == [1, 1]
     outbox.settle_chunk(second.parcels[0])
     outbox.put_back(first)
+    for batch in (first, second):
+        outbox.returned(batch)
     both = await outbox.take(10_000, 10)
     assert both.parcels == first.parcels
     assert both.parcels[0].chunk.resent
@@ -142,8 +145,28 @@ async def test_the_oldest_is_sent_first() -> None:
     batch = await outbox.take(10_000, 2)
     assert [parcel.delivery for parcel in batch.parcels] == [quiet, chatty]
     outbox.put_back(batch)
+    outbox.returned(batch)
     batch = await outbox.take(10_000, 3)
     assert [parcel.delivery for parcel in batch.parcels] == [quiet, chatty, chatty]
+    outbox.close()
+
+
+async def test_small_batches_leave_one_at_a_time_and_large_ones_beside_them() -> None:
+    """Each small one costs the API a transaction: what piles up meanwhile goes together."""
+    outbox = Outbox(10 * LARGE_BYTES, lambda full: None)
+    delivery = Delivery((1, 1), "1.1")
+    outbox.add(delivery, "stdout", Cut(0, 1, [b"a"], [(0, 1)]))
+    small = await outbox.take(LARGE_BYTES, 10)
+    outbox.add(delivery, "stdout", Cut(1, 1, [b"b"], [(0, 2)]))
+    async with asyncio.TaskGroup() as group:
+        later = group.create_task(outbox.take(LARGE_BYTES, 10))
+        await asyncio.sleep(0)
+        assert not later.done()
+        outbox.returned(small)
+        assert [parcel.chunk.offset for parcel in (await later).parcels] == [1]
+    noise = random.Random(1).randbytes(LARGE_BYTES)
+    outbox.add(delivery, "stdout", Cut(2, len(noise), [noise], [(0, 3)]))
+    assert len(await outbox.take(2 * LARGE_BYTES, 10)) == 1
     outbox.close()
 
 
