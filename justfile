@@ -60,6 +60,11 @@ test *ARGS: check
 lock *ARGS:
     @requirements/lock.sh "$@"
 
+# Write schema/schema.sql again, which the migrations must equal.
+[group('develop')]
+schema: setup
+    @.venv/bin/python -m tests.store.schema_dump > schema/schema.sql
+
 # Remove what tools made; the data of `just serve` stays.
 [group('develop')]
 clean:

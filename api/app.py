@@ -13,6 +13,7 @@ from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
 
 from api.auth import TokenMiddleware
+from api.backpressure import BodiesMiddleware
 from api.claims import Claims
 from api.database import AWAY, Database
 from api.lanes import Lanes
@@ -57,7 +58,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
             for handler in each.HANDLERS
         ],
         lifespan=[lifespan],
-        middleware=[TokenMiddleware(known.token)] if known.token else [],
+        middleware=[
+            *([TokenMiddleware(known.token)] if known.token else []),
+            BodiesMiddleware(known.max_bodies_bytes, known.max_body_bytes),
+        ],
         exception_handlers=HANDLERS,
         request_max_body_size=known.max_body_bytes,
         openapi_config=OpenAPIConfig(

@@ -14,6 +14,7 @@ from api.problems import ProblemError
 
 _GZIP = 31  # window bits: a gzip member, its trailer checked
 _STEP = 65_536
+_BODY_S = 120.0  # as long as agents take: what never arrives must not hold memory for ever
 INLINE_BYTES = 16_384
 """Up to here inflating costs less than the hand-over to a thread (some 20 µs)."""
 
@@ -84,7 +85,12 @@ def deflate(data: bytes) -> bytes:
 async def read(request: Request[Any, Any, Any], most: int) -> bytes:
     """The whole body, without its Content-Encoding; a 4xx problem that names the limit."""
     try:
-        body = await request.body()
+        async with asyncio.timeout(_BODY_S):
+            body = await request.body()
+    except TimeoutError:
+        raise ProblemError(
+            HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {_BODY_S:.0f} s"
+        ) from None
     except RequestEntityTooLarge:
         raise ProblemError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -36,7 +36,8 @@ class Reports:
 
     async def accept(self, report: Report) -> ReportReply:
         """Verify and write one report."""
-        if sum(len(chunk.content) for chunk in report.chunks) > bodies.INLINE_BYTES:
+        size = sum(len(chunk.content) + len(chunk.marks) for chunk in report.chunks)
+        if size > bodies.INLINE_BYTES:
             chunks = await asyncio.to_thread(self._verify_all, report.chunks)
         else:
             chunks = self._verify_all(report.chunks)

@@ -28,13 +28,11 @@ class SessionGoneError(ProblemError):
 class Session:
     """One live session as this process knows it."""
 
-    def __init__(
-        self, number: int, labels: tuple[str, ...], *, drain: bool, renewed_at: float
-    ) -> None:
+    def __init__(self, number: int, labels: tuple[str, ...], *, drain: bool) -> None:
         self.number = number
         self.labels = labels
         self.drain = drain
-        self.renewed_at = renewed_at
+        self.renewed_at = 0.0
         """Loop time of a moment not after the last committed renewal."""
         self.touched = False
         self.wake = asyncio.Event()
@@ -70,21 +68,26 @@ class Sessions:
                 if old is not None:
                     await store.end_session(connection, old.id, "replaced")
             number = await store.open_session(connection, secret, request)
-        self._remember(secret, Session(number, request.labels, drain=False, renewed_at=sent_at))
+        if request.replaces is not None:
+            self._forget(request.replaces)
+        session = Session(number, request.labels, drain=False)
+        session.renewed_at = sent_at
+        self._remember(secret, session)
         return SessionOpened(secret, self._lease_s)
 
     async def find(self, secret: str) -> Session:
         """The live session, and note that it was heard of; SessionGoneError."""
         session = self._by_id.get(secret)
-        if session is None:
-            now = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        if session is None or session.renewed_at + self._lease_s < now:
+            # Not known here, or it may be dead by now: only the database can tell.
             async with self._database.acquire() as connection:
                 row = await store.find_session(connection, secret)
             if row is None or row.ended:
+                self._forget(secret)
                 raise SessionGoneError
-            session = self._by_id.get(secret) or Session(
-                row.id, row.labels, drain=row.drain, renewed_at=now - row.age_s
-            )
+            session = self._by_id.get(secret) or Session(row.id, row.labels, drain=row.drain)
+            session.renewed_at = now - row.age_s
             self._remember(secret, session)
         session.touched = True
         return session

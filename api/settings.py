@@ -42,6 +42,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How many attempts machines may lose before the task fails as `agent_lost`."""
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 16 * 1024 * 1024
     """Of one request, as received and after its own Content-Encoding."""
+    max_bodies_bytes: Annotated[int, Meta(ge=1024)] = 256 * 1024 * 1024
+    """Of all requests over 64 KiB that one worker works on; beyond it senders are told to wait."""
     max_queue_bytes: Annotated[int, Meta(ge=1024)] = 64 * 1024 * 1024
     """Reports that wait for the database in one worker; beyond it agents are told to wait."""
     max_lanes: Annotated[int, Meta(ge=1, le=100_000)] = 1000

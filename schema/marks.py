@@ -12,6 +12,9 @@ from itertools import pairwise
 Mark = tuple[int, int]
 """(byte offset in the chunk, microseconds since 1970)"""
 
+MAX_BYTES = 65_536
+"""Of one chunk's marks on the wire: an agent's 4,096 take less, and decoding is slow."""
+
 _LOW = 0x7F  # seven bits of the number
 _MORE = 0x80  # another byte follows
 _VARINT_BITS = 63
@@ -39,6 +42,8 @@ def encode(marks: Iterable[Mark]) -> bytes:
 
 def decode(data: bytes) -> list[Mark]:
     """Read what `encode` wrote; BadMarksError where a number is cut or has over 63 bits."""
+    if len(data) > MAX_BYTES:
+        raise BadMarksError(f"marks: {len(data)} bytes, {MAX_BYTES} is the most of one chunk")
     numbers: list[int] = []
     number = shift = 0
     for byte in data:

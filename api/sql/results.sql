@@ -11,7 +11,7 @@
 WITH result AS (
     SELECT * FROM unnest(
         $1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
-        $7::smallint[], $8::text[], $9::real[], $10::bigint[], $11::bigint[], $12::bigint[],
+        $7::smallint[], $8::text[], $9::float8[], $10::bigint[], $11::bigint[], $12::bigint[],
         $13::bigint[]
     ) AS r (
         id, attempt, session, outcome, reason, exit_code, signal, message, run_s, stdout_bytes,

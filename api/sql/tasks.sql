@@ -9,7 +9,7 @@ SELECT
     run_after, exclusive, CASE WHEN run_after > now() THEN 'scheduled' ELSE 'pending' END
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::jsonb[],
-    $8::integer[], $9::smallint[], $10::smallint[], $11::real[], $12::timestamptz[], $13::boolean[]
+    $8::integer[], $9::smallint[], $10::smallint[], $11::float8[], $12::timestamptz[], $13::boolean[]
 ) WITH ORDINALITY AS t (
     command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts, timeout_s,
     run_after, exclusive, place

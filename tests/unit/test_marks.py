@@ -85,3 +85,16 @@ def test_a_mark_takes_some_four_bytes() -> None:
     """Lines of 80 bytes a millisecond apart: marks must stay small beside the text."""
     many = [(80 * number, _YEAR_2026_US + 1000 * number) for number in range(1000)]
     assert len(marks.encode(many)) < 4 * len(many)
+
+
+def test_more_bytes_than_an_agent_sends_are_refused_undecoded() -> None:
+    """Fifteen megabytes of marks took eleven seconds, and a gigabyte, to be found wrong."""
+    with pytest.raises(BadMarksError, match="most of one chunk"):
+        marks.decode(b"\0" * (marks.MAX_BYTES + 1))
+
+
+def test_the_marks_of_the_busiest_chunk_are_taken() -> None:
+    """An agent keeps 4,096 of a chunk of 1 MiB at most, here a year apart."""
+    year_us = 31_536_000_000_000
+    busiest = [(number * 256, _YEAR_2026_US + number * year_us) for number in range(4096)]
+    assert len(marks.encode(busiest)) <= marks.MAX_BYTES
