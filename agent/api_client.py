@@ -125,9 +125,10 @@ class ApiClient:
         """`POST /sessions`."""
         return await self._json("/sessions", body, SessionOpened)
 
-    async def beat(self, body: Beat) -> BeatReply:
-        """`POST /beats`."""
-        return await self._json("/beats", body, BeatReply, body.wait)
+    async def beat(self, body: Beat, answer_s: float = _ANSWER_S) -> BeatReply:
+        """`POST /beats`; an answer that comes later than so long after its wait counts as lost."""
+        most_s = body.wait + min(answer_s, _ANSWER_S)
+        return await self._post("/beats", msgspec.json.encode(body), _JSON, BeatReply, most_s)
 
     async def claim(self, body: ClaimRequest) -> ClaimReply:
         """`POST /claims`."""

@@ -82,7 +82,8 @@ class Beats:
         self._compare = False
         try:
             async with asyncio.timeout(None) as self._parked:
-                reply = await self._api.beat(beat)
+                # A worker of the API may hang: the next try must reach another within the lease.
+                reply = await self._api.beat(beat, self._session.lease_s * _WAIT_SHARE)
         except BaseException:
             self._compare = self._compare or compare
             raise

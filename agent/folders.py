@@ -5,6 +5,7 @@ on an idle ext4, 360 µs beside a PostgreSQL that syncs, out of the 900 µs that
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -34,7 +35,7 @@ class Folder:
 
 
 class Folders:
-    """Gives out folders under `root`, which is empty in the beginning."""
+    """Gives out folders under `root`, which should be empty in the beginning."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -45,7 +46,11 @@ class Folders:
         """Give an empty folder; OSError if none can be made."""
         if self._untouched:
             return self._untouched.pop()
-        return Folder(self._root / str(next(self._numbers)))
+        while True:
+            # A process that a killed agent left behind may write on in a folder that the next
+            # agent could not remove.
+            with contextlib.suppress(FileExistsError):
+                return Folder(self._root / str(next(self._numbers)))
 
     async def give_back(self, folder: Folder) -> None:
         """Keep or remove a folder that a task has used."""

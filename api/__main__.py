@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +22,6 @@ import asyncpg
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.log import LogLevels
 from granian.server.mp import MPServer
-from litestar import Litestar
 
 from api.migrate import MigrationError, migrate
 from api.postgres import EmbeddedPostgres, PostgresStartError
@@ -60,7 +60,7 @@ class Server(MPServer):
         super().signal_handler_interrupt(signum, frame)  # type: ignore[no-untyped-call]  # untyped
 
 
-def worker_app() -> Litestar:
+def worker_app() -> Callable[..., Awaitable[None]]:
     """The application of one worker process, which ends when the main process does."""
     main_pid = int(os.environ["DW_MAIN_PID"])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -12,10 +12,9 @@ from typing import TypeVar
 from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
 
-from api.auth import TokenMiddleware
-from api.backpressure import BodiesMiddleware
 from api.claims import Claims
 from api.database import AWAY, Database
+from api.front import Front, Room
 from api.lanes import Lanes
 from api.metrics import watch_depths
 from api.notices import Notices
@@ -36,7 +35,7 @@ _START_AGAIN_S = 0.25
 _log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings | None = None) -> Litestar:
+def create_app(settings: Settings | None = None) -> Front:
     """The application of one worker; Granian calls it in each process without arguments."""
     known = settings or Settings.from_env()
     logging.basicConfig(
@@ -58,12 +57,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
             for handler in each.HANDLERS
         ],
         lifespan=[lifespan],
-        middleware=[
-            *([TokenMiddleware(known.token)] if known.token else []),
-            BodiesMiddleware(known.max_bodies_bytes, known.max_body_bytes),
-        ],
         exception_handlers=HANDLERS,
-        request_max_body_size=known.max_body_bytes,
+        request_max_body_size=None,  # api.bodies reads bodies, and names the limit
         openapi_config=OpenAPIConfig(
             title="distributed-worker",
             version="0.1.0",
@@ -76,7 +71,12 @@ def create_app(settings: Settings | None = None) -> Litestar:
         logging_config=None,
     )
     add_bodies(app.openapi_schema)
-    return app
+    return Front(
+        app,
+        [compat.pull, agents.claim, agents.report, agents.beat],
+        token=known.token,
+        room=Room(known.max_bodies_bytes, known.max_body_bytes),
+    )
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from isal import isal_zlib
 from litestar import Request
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from api.problems import ProblemError
 
@@ -86,15 +85,10 @@ async def read(request: Request[Any, Any, Any], most: int) -> bytes:
     """The whole body, without its Content-Encoding; a 4xx problem that names the limit."""
     try:
         async with asyncio.timeout(_BODY_S):
-            body = await request.body()
+            body = await _receive(request, most)
     except TimeoutError:
         raise ProblemError(
             HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {_BODY_S:.0f} s"
-        ) from None
-    except RequestEntityTooLarge:
-        raise ProblemError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the body is larger than {most} bytes (MAX_BODY_BYTES)",
         ) from None
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding == "identity":
@@ -111,9 +105,34 @@ async def read(request: Request[Any, Any, Any], most: int) -> bytes:
         raise ProblemError(HTTPStatus.BAD_REQUEST, f"the body's gzip: {error}") from None
 
 
-async def decoded(request: Request[Any, Any, Any], decoder: Decoder[T], most: int) -> T:
-    """The body as `decoder` reads it; a 400 problem that says what is wrong, and where."""
+async def _receive(request: Request[Any, Any, Any], most: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] != "http.request":
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "the body broke off")
+        parts.append(message["body"])
+        size += len(message["body"])
+        if size > most:
+            raise ProblemError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"the body is larger than {most} bytes (MAX_BODY_BYTES)",
+            )
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def decoded(
+    request: Request[Any, Any, Any], decoder: Decoder[T], most: int, *, without: T | None = None
+) -> T:
+    """The body as `decoder` reads it; a 400 problem that says what is wrong, and where.
+
+    `without` stands for an empty body, where there may be none.
+    """
     body = await read(request, most)
+    if not body and without is not None:
+        return without
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

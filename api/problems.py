@@ -78,6 +78,12 @@ def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     return _respond(500, "a mistake of the server; it has written down what happened")
 
 
+def response_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The answer to an error that is raised outside litestar."""
+    handler = next(HANDLERS[kind] for kind in type(error).__mro__ if kind in HANDLERS)
+    return handler(request, error)
+
+
 HANDLERS: ExceptionHandlersMap = {
     HTTPException: _http,
     QueueFullError: _full,

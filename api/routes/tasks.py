@@ -222,9 +222,7 @@ async def cancel(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
 async def retry(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     """Run a finished task again, with all its attempts before it."""
     found = services(request)
-    sent = Retry()
-    if await request.body():
-        sent = await bodies.decoded(request, _retry, found.settings.max_body_bytes)
+    sent = await bodies.decoded(request, _retry, found.settings.max_body_bytes, without=Retry())
     async with found.database.acquire() as connection:
         queued = await store.retry(connection, task_id, sent.after_attempt)
         tasks = await store.get_many(connection, [task_id])

@@ -1,5 +1,6 @@
 """The API fails in every way that it can; the agent loses nothing and doubles nothing."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -228,3 +229,37 @@ async def test_an_exclusive_task_does_not_start_on_a_lease_that_is_over(
         result = await fake.result(exclusive)
     assert result.reason == "returned"
     assert not (tmp_path / "started").exists()
+
+
+async def test_what_a_dead_session_is_still_given_does_not_run(
+    fake: FakeApi, start_agent: StartAgent, tmp_path: Path
+) -> None:
+    """A claim may be answered after another loop heard that its session is dead.
+
+    The task is somebody else's by then, and no beat of the next session would end it here.
+    """
+    told, opened = asyncio.Event(), asyncio.Event()
+
+    async def late(request: web.Request, answer: Answer) -> web.Response:
+        response = await answer()
+        fake.end_sessions()
+        await told.wait()
+        return response
+
+    async def later(request: web.Request, answer: Answer) -> web.Response:
+        told.set()
+        await opened.wait()
+        return await answer()
+
+    fake.faults["/claims"].append(late)
+    task = fake.add(f"echo $DW_ATTEMPT >> {tmp_path}/ran")
+    async with start_agent() as worker:
+        await fake.until(lambda: bool(fake.sessions), "a session")
+        fake.faults["/sessions"].append(later)
+        await asyncio.wait_for(told.wait(), 20)
+        # The late reply is read before the next session opens.
+        await eventually(lambda: len(fake.faults["/claims"]) == 0, "the claim is answered")
+        await eventually(lambda: worker._claims._parked is None, "its reply has come")
+        opened.set()
+        await fake.result(task, attempt=2)
+    assert (tmp_path / "ran").read_text() == "2\n"

@@ -36,7 +36,7 @@ async def test_every_route_is_described(api: Api) -> None:
         for method, path in _operations(await _document(api))
     }
     routes = set()
-    for route in create_app(Settings()).routes:
+    for route in create_app(Settings()).app.routes:
         assert isinstance(route, HTTPRoute)
         path = "/".join(part.partition(":")[0].lstrip("{") for part in route.path.split("/"))
         if not path.startswith("/schema"):
@@ -79,7 +79,7 @@ async def test_every_reference_leads_somewhere(api: Api) -> None:
 
 def _bodies() -> list[tuple[str, str, str]]:
     """(method, path, media type) of every operation with a body, from the application itself."""
-    document = create_app(Settings()).openapi_schema.to_schema()
+    document = create_app(Settings()).app.openapi_schema.to_schema()
     return [
         (method, path, media)
         for (method, path), operation in _operations(document).items()

@@ -14,7 +14,7 @@ async def test_every_route_asks_for_the_token(start_api: StartApi) -> None:
     """Whoever reaches an open route could run commands on every agent."""
     async with start_api(token=_TOKEN) as api:
         tried = 0
-        for route in create_app(Settings(token=_TOKEN)).routes:
+        for route in create_app(Settings(token=_TOKEN)).app.routes:
             assert isinstance(route, HTTPRoute)
             path = "/".join("1" if "{" in part else part for part in route.path.split("/"))
             if path in _OPEN:
