@@ -4,7 +4,7 @@ Waiters stand in one line for each selection of lanes. One statement serves a li
 together: places are dealt out in turn, so that a few tasks reach many agents. Two statements are
 under way at a time, so that one is prepared while the other waits for the disk. A waiter registers
 before it looks, so no wake-up is lost, and every line looks again within a jittered second, so a
-lost notice costs no more than that (a lost floor, some seconds: see api.floors).
+lost notice costs no more than that.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ LaneSet = tuple[int, ...]
 _MOST_ROWS = 256
 _STATEMENTS = 2
 _LOOK_AGAIN_S = (0.75, 1.25)
-_HEADS_S = 5.0
+_HEADS_S = 1.0
 _HEADS_SHARE = 20  # at most one part in so many of the time goes to looks without floors
 _NEIGHBOUR_S = (0.005, 0.015)
 _NEIGHBOUR_TRIES = 3
@@ -209,6 +209,8 @@ class Claims:
     async def _serve(self, lanes: LaneSet, line: Line) -> None:
         """Fill the places of those who wait for the same lanes with one statement."""
         waiters = line.take(_MOST_ROWS)
+        if not waiters:
+            return
         self._look(lanes, line)  # the other statement may serve the rest
         places = deal(waiters, _MOST_ROWS)
         line.served += 1
@@ -269,7 +271,7 @@ class Claims:
     def _look_soon(self, lanes: LaneSet, line: Line) -> None:
         """A claim over several queues came back short.
 
-        Rows that a neighbour locked and did not take look like emptiness for a moment.
+        Those that a neighbour took at that moment counted as its share of their queue.
         """
         if line.tries < _NEIGHBOUR_TRIES:
             line.tries += 1

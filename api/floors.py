@@ -7,7 +7,7 @@ claim starts at the last number that was claimed before it.
 
 Lower numbers can still come: a transaction that drew its numbers earlier and commits later, a task
 that is handed back to its place. Whoever commits such tasks says so, and the floor goes down. What
-nobody could say, because he died in between, is found by a look without floors every few seconds.
+nobody could say, because he died in between, is found by a look without floors about every second.
 """
 
 from collections.abc import Iterable, Sequence

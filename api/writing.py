@@ -191,9 +191,9 @@ class _Results:
                 if key not in refused:
                     self.wanted.setdefault(key, each)
 
-    def not_in(self, taken: Iterable[AttemptKey]) -> list[Ended]:
+    def not_in(self, took: Iterable[AttemptKey]) -> list[Ended]:
         """Those that the database did not take."""
-        self._taken = set(taken)
+        self._taken = set(took)
         return [each for key, each in self.wanted.items() if key not in self._taken]
 
     def verdict(self, each: Ended, before: set[AttemptKey]) -> Verdict:

@@ -1,27 +1,44 @@
 -- name: claim_many
--- $1 lanes, $2 priorities, $3 floors: where to look (see api.floors). $4 one session for each place
--- to be filled, best task first.
--- FOR UPDATE SKIP LOCKED inside each queue: neighbours pass by each other instead of waiting. It
--- locks up to as many rows as there are places in each queue and frees what it does not take: a
--- neighbour can see too little for that moment (see api.claims).
-WITH found AS MATERIALIZED (
-    SELECT head.id, head.priority, head.queue_seq
-    FROM unnest($1::integer[], $2::smallint[], $3::bigint[]) AS queue (lane, priority, floor)
+-- $1 lanes, $2 priorities, $3 floors: the queues to look at (see api.floors). $4 one session for
+-- each place to be filled, best task first.
+-- A look without locks tells how many to take from each queue; then so many are locked there, and
+-- all that are locked are taken: a row that was locked and freed again would be passed over by a
+-- neighbour, who then raises its floor above it. (It also cost 70 to 130 ms for 256 places over 200
+-- queues to lock 256 rows in each.) FOR UPDATE SKIP LOCKED: neighbours pass by each other instead
+-- of waiting.
+WITH shares AS MATERIALIZED (
+    SELECT lane, priority, floor, count(*) AS places
+    FROM (
+        SELECT queue.lane, queue.priority, queue.floor
+        FROM unnest($1::integer[], $2::smallint[], $3::bigint[]) AS queue (lane, priority, floor)
+        CROSS JOIN LATERAL (
+            SELECT queue_seq
+            FROM tasks
+            WHERE tasks.lane = queue.lane AND tasks.priority = queue.priority
+                AND tasks.queue_seq >= queue.floor AND status = 'pending'
+            ORDER BY queue_seq
+            LIMIT cardinality($4::bigint[])
+        ) AS head
+        ORDER BY queue.priority DESC, head.queue_seq
+        LIMIT cardinality($4::bigint[])
+    ) AS best
+    GROUP BY lane, priority, floor
+),
+found AS MATERIALIZED (
+    SELECT task.id, task.priority, task.queue_seq
+    FROM shares
     CROSS JOIN LATERAL (
         SELECT id, priority, queue_seq
         FROM tasks
-        WHERE tasks.lane = queue.lane AND tasks.priority = queue.priority
-            AND tasks.queue_seq >= queue.floor AND status = 'pending'
+        WHERE tasks.lane = shares.lane AND tasks.priority = shares.priority
+            AND tasks.queue_seq >= shares.floor AND status = 'pending'
         ORDER BY queue_seq
-        LIMIT cardinality($4::bigint[])
+        LIMIT shares.places
         FOR UPDATE SKIP LOCKED
-    ) AS head
+    ) AS task
 ),
 picked AS (
-    SELECT id, row_number() OVER (ORDER BY priority DESC, queue_seq) AS place
-    FROM found
-    ORDER BY priority DESC, queue_seq
-    LIMIT cardinality($4::bigint[])
+    SELECT id, row_number() OVER (ORDER BY priority DESC, queue_seq) AS place FROM found
 )
 UPDATE tasks
 SET status = 'in_progress',
