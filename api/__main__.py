@@ -87,7 +87,8 @@ def main() -> int:
         data_dir = Path(settings.data_dir).resolve()
         url = settings.database_url
         if url is None:
-            postgres = EmbeddedPostgres(data_dir)
+            connections = settings.workers * (settings.pool_size + 2) + 20
+            postgres = EmbeddedPostgres(data_dir, max_connections=connections)
             url = postgres.start()
         asyncio.run(_prepare(url))
         _serve(settings, url, data_dir)

@@ -22,20 +22,20 @@ class QueueFullError(Exception):
 class Coalescer(Generic[Item, Answer]):
     """Hands batches of items to `flush`, which gives one answer per item or raises for all.
 
-    At most `lanes` flushes run at a time, each with at most `batch_bytes` (but at least one item);
-    at most `queue_bytes` wait.
+    At most `flushes` of them run at a time, each with at most `batch_bytes` (but at least one
+    item); at most `queue_bytes` wait.
     """
 
     def __init__(
         self,
         flush: Flush[Item, Answer],
         *,
-        lanes: int,
+        flushes: int,
         batch_bytes: int,
         queue_bytes: int,
     ) -> None:
         self._flush = flush
-        self._lanes = lanes
+        self._flushes = flushes
         self._batch_bytes = batch_bytes
         self._queue_bytes = queue_bytes
         self._queue: deque[tuple[Item, int, asyncio.Future[Answer]]] = deque()
@@ -61,15 +61,15 @@ class Coalescer(Generic[Item, Answer]):
         """Flush until cancelled; what waits then is told so."""
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._lanes):
-                    group.create_task(self._run_lane())
+                for _ in range(self._flushes):
+                    group.create_task(self._flush_for_ever())
         finally:
             for _, _, future in self._queue:
                 if not future.done():
                     future.set_exception(QueueFullError())
             self._queue.clear()
 
-    async def _run_lane(self) -> None:
+    async def _flush_for_ever(self) -> None:
         while True:
             await self._work.wait()
             batch = self._take()

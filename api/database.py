@@ -1,5 +1,8 @@
 """Connections to PostgreSQL: a pool for statements, single ones for listening and upkeep."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -7,20 +10,25 @@ import asyncpg
 from asyncpg import Pool
 from asyncpg.pool import PoolAcquireContext
 
+from api.store import Connection
+
 AWAY: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # asyncpg's word where a connection is lost inside a COPY
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,  # it starts, stops, or cancelled the statement
+    asyncpg.InsufficientResourcesError,  # connections, disk, memory
+    asyncpg.PostgresSystemError,  # its disk
+    asyncpg.ReadOnlySQLTransactionError,  # a standby that is not promoted yet
+    asyncpg.DeadlockDetectedError,
+    asyncpg.InvalidCachedStatementError,  # a migration changed a table
     OSError,
     TimeoutError,
 )
 """The database cannot be reached, does not answer, or went away in the middle."""
 
 _ACQUIRE_S = 5.0
+_READ_S = 10.0
 _CONNECT_S = 10.0
 _STATEMENT_S = 30.0
 
@@ -38,6 +46,7 @@ class Database:
 
     def __init__(self, url: str, pool_size: int) -> None:
         self.url = url
+        self._readers = asyncio.Semaphore(pool_size // 2)
         self._pool: Pool[Any] = asyncpg.create_pool(
             url, min_size=0, max_size=pool_size, reset=_keep_session, timeout=_CONNECT_S,
             command_timeout=_STATEMENT_S,
@@ -47,6 +56,16 @@ class Database:
     def acquire(self) -> "PoolAcquireContext[Any]":
         """Borrow a connection for a few statements."""
         return self._pool.acquire(timeout=_ACQUIRE_S)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """Borrow a connection for what people look at.
+
+        They get half of the pool at most and ten seconds each: forty of them that listed tasks
+        kept agents from renewing their sessions.
+        """
+        async with asyncio.timeout(_READ_S), self._readers, self.acquire() as connection:
+            yield connection
 
     async def connect(self) -> "asyncpg.Connection[Any]":
         """Open a connection outside the pool; the caller closes it."""

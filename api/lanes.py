@@ -36,19 +36,19 @@ class Lanes:
     async def refresh(self) -> None:
         """Read all lanes again."""
         async with self._database.acquire() as connection:
-            self._lanes = await store.all_lanes(connection)
+            self._lanes |= await store.all_lanes(connection)
 
     async def resolve(self, wanted: set[Needs]) -> dict[Needs, int]:
         """Numbers of these lanes; makes those that are missing. TooManyLanesError."""
         if missing := wanted - self._lanes.keys():
             async with self._database.acquire() as connection:
-                self._lanes = await store.all_lanes(connection)
+                self._lanes |= await store.all_lanes(connection)
                 missing = wanted - self._lanes.keys()
                 if len(self._lanes) + len(missing) > self._most:
                     raise TooManyLanesError
                 if missing:
                     await store.add_lanes(connection, missing)
-                    self._lanes = await store.all_lanes(connection)
+                    self._lanes |= await store.all_lanes(connection)
         return {needs: self._lanes[needs] for needs in wanted}
 
     def selected_by(self, labels: Iterable[str]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -13,7 +14,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from schema.tasks import Status
@@ -46,6 +47,14 @@ class _Queue(Collector):
         return [gauge]
 
 
+def _forget_dead(folder: Path) -> None:
+    """What a dead worker's gauges say is over."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if not Path(f"/proc/{pid}").exists():
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]  # untyped in the package
+
+
 async def watch_depths(depths: Mapping[str, Callable[[], int]]) -> None:
     """Show how much waits, once a second, until cancelled."""
     while True:
@@ -57,6 +66,7 @@ async def watch_depths(depths: Mapping[str, Callable[[], int]]) -> None:
 def exposition(depth: Mapping[Status, int]) -> bytes:
     """All counters, and the queue, in Prometheus' text form."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        _forget_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # untyped in the package
     else:

@@ -147,7 +147,7 @@ class LogReader:
         number = first
         while number < len(contents.extents):
             run = _run(contents.extents, number)
-            async with self._database.acquire() as connection:
+            async with self._database.reading() as connection:
                 chunks = await store.read_chunks(
                     connection, self._task, contents.place, STREAMS[contents.stream],
                     contents.extents[number].position, run,

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -50,7 +50,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Distinct sets of needs."""
     log_days: Annotated[int, Meta(ge=1, le=3650)] = 30
     """Days that logs are kept."""
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":

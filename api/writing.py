@@ -5,6 +5,7 @@ never committed before its own logs.
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterable
 from datetime import date
@@ -27,6 +28,15 @@ from schema.reports import Verdict
 _BATCH_BYTES = 8 * 1024 * 1024
 _CONNECTIONS = 2  # two COPYs in flight keep both a core and the disk busy
 _TRIES = 4
+_CAREFULLY = (
+    asyncpg.UniqueViolationError,  # COPY cannot skip what is stored already
+    asyncpg.DeadlockDetectedError,  # with somebody who stores the same
+)
+_AGAIN = (
+    *_CAREFULLY,
+    asyncpg.CheckViolationError,  # retention dropped a day just now
+    asyncpg.InvalidCachedStatementError,  # a migration changed a table
+)
 _log = logging.getLogger(__name__)
 
 OK = Verdict("ok")
@@ -71,7 +81,7 @@ class Writer:
         self._crash_limit = crash_limit
         self._days: frozenset[date] = frozenset()
         self._coalescer: Coalescer[Writes, Written] = Coalescer(
-            self._flush, lanes=_CONNECTIONS, batch_bytes=_BATCH_BYTES, queue_bytes=queue_bytes
+            self._flush, flushes=_CONNECTIONS, batch_bytes=_BATCH_BYTES, queue_bytes=queue_bytes
         )
 
     @property
@@ -104,29 +114,24 @@ class Writer:
 
     async def _flush(self, batch: list[Writes]) -> list[Written]:
         careful = False
-        tries = 0
-        while True:
-            tries += 1
+        for tries in itertools.count(1):
+            plan = await _plan(batch, self._days, careful=careful)  # no connection waits for it
             try:
                 async with self._database.acquire() as connection:
-                    return await self._write(connection, batch, careful=careful)
-            except asyncpg.UniqueViolationError:
-                careful = True  # COPY cannot skip what is stored already
+                    return await self._write(connection, batch, plan)
+            except _AGAIN as error:
                 if tries == _TRIES:
                     raise
-            except asyncpg.CheckViolationError:
-                await self.refresh_days()  # retention dropped a day just now
-                if tries == _TRIES:
-                    raise
-            except (asyncpg.DeadlockDetectedError, asyncpg.InvalidCachedStatementError):
-                if tries == _TRIES:
-                    raise
+                careful = careful or isinstance(error, _CAREFULLY)
+                if isinstance(error, asyncpg.CheckViolationError):
+                    await self.refresh_days()
+        raise AssertionError
 
     async def _write(
-        self, connection: Connection, batch: list[Writes], *, careful: bool
+        self, connection: Connection, batch: list[Writes], plan: "_Plan"
     ) -> list[Written]:
         async with connection.transaction():
-            chunks = await self._store_chunks(connection, batch, careful=careful)
+            chunks = await _store_chunks(connection, batch, plan)
             refused = {
                 (chunk.task, chunk.attempt)
                 for writes, verdicts in zip(batch, chunks, strict=True)
@@ -137,7 +142,7 @@ class Writer:
             changes = await result_store.finish_many(
                 connection, results.wanted.values(), self._crash_limit
             )
-            others = results.not_in((each.task, each.attempt) for each in changes)
+            others = results.without((each.task, each.attempt) for each in changes)
             before = await result_store.ended_before(connection, others) if others else set()
         self._notices.tasks_queued(each.place for each in changes if each.status == "pending")
         return [
@@ -145,36 +150,55 @@ class Writer:
             for writes, verdicts in zip(batch, chunks, strict=True)
         ]
 
-    async def _store_chunks(
-        self, connection: Connection, batch: list[Writes], *, careful: bool
-    ) -> list[list[Verdict]]:
-        """Copy what is new, merge what may be stored already; verdicts for each of the batch."""
-        fast: list[Chunk] = []
-        slow: list[Chunk] = []
-        for writes in batch:
-            kept = slow if careful or writes.resent else fast
-            kept += (chunk for chunk in writes.chunks if chunk.day in self._days)
-        if fast:
-            if sum(chunk.weight for chunk in fast) > bodies.INLINE_BYTES:
-                rows = await asyncio.to_thread(log_store.binary_rows, fast)
-            else:
-                rows = log_store.binary_rows(fast)
-            await log_store.copy_chunks(connection, rows)
-        stored: set[ChunkKey] = set()
-        sizes: dict[ChunkKey, tuple[int, int]] = {}
-        if slow:
-            stored = await log_store.merge_chunks(connection, slow)
-            sizes = await log_store.stored_sizes(connection, [chunk.key for chunk in slow])
 
-        def verdict(chunk: Chunk, *, merged: bool) -> Verdict:
-            if chunk.day not in self._days:
-                return GONE
-            return _merged(chunk, stored, sizes) if merged else OK
+class _Plan(Struct):
+    """How the chunks of a batch are to be stored."""
 
-        return [
-            [verdict(chunk, merged=careful or writes.resent) for chunk in writes.chunks]
-            for writes in batch
-        ]
+    days: frozenset[date]
+    """Days that have a partition; chunks of others are gone."""
+    rows: bytes
+    """New chunks, for COPY."""
+    merged: list[Chunk]
+    """Chunks that may be stored already."""
+    careful: bool
+    """All go that way."""
+
+
+async def _plan(batch: list[Writes], days: frozenset[date], *, careful: bool) -> _Plan:
+    fast: list[Chunk] = []
+    merged: list[Chunk] = []
+    for writes in batch:
+        kept = merged if careful or writes.resent else fast
+        kept += (chunk for chunk in writes.chunks if chunk.day in days)
+    fast.sort(key=lambda chunk: chunk.key)  # so that two batches cannot lock each other out
+    if sum(chunk.weight for chunk in fast) > bodies.INLINE_BYTES:
+        rows = await asyncio.to_thread(log_store.binary_rows, fast)
+    else:
+        rows = log_store.binary_rows(fast)
+    return _Plan(days, rows, merged, careful)
+
+
+async def _store_chunks(
+    connection: Connection, batch: list[Writes], plan: _Plan
+) -> list[list[Verdict]]:
+    """Copy what is new, merge what may be stored already; verdicts for each of the batch."""
+    if plan.rows:
+        await log_store.copy_chunks(connection, plan.rows)
+    stored: set[ChunkKey] = set()
+    sizes: dict[ChunkKey, tuple[int, int]] = {}
+    if plan.merged:
+        stored = await log_store.merge_chunks(connection, plan.merged)
+        sizes = await log_store.stored_sizes(connection, [chunk.key for chunk in plan.merged])
+
+    def verdict(chunk: Chunk, *, merged: bool) -> Verdict:
+        if chunk.day not in plan.days:
+            return GONE
+        return _merged(chunk, stored, sizes) if merged else OK
+
+    return [
+        [verdict(chunk, merged=plan.careful or writes.resent) for chunk in writes.chunks]
+        for writes in batch
+    ]
 
 
 class _Results:
@@ -191,9 +215,9 @@ class _Results:
                 if key not in refused:
                     self.wanted.setdefault(key, each)
 
-    def not_in(self, took: Iterable[AttemptKey]) -> list[Ended]:
-        """Those that the database did not take."""
-        self._taken = set(took)
+    def without(self, taken: Iterable[AttemptKey]) -> list[Ended]:
+        """Note which ones the database took; gives the others."""
+        self._taken = set(taken)
         return [each for key, each in self.wanted.items() if key not in self._taken]
 
     def verdict(self, each: Ended, before: set[AttemptKey]) -> Verdict:

@@ -182,10 +182,14 @@ CREATE INDEX sessions_alive ON public.sessions USING btree (id) WHERE (ended_at 
 
 CREATE INDEX tasks_due ON public.tasks USING btree (run_after) WHERE (status = 'scheduled'::text);
 
+CREATE INDEX tasks_failed ON public.tasks USING btree (id) WHERE (status = 'failed'::text);
+
 CREATE INDEX tasks_group ON public.tasks USING btree (group_name, id) WHERE (group_name IS NOT NULL);
 
 CREATE INDEX tasks_held ON public.tasks USING btree (session) WHERE (status = 'in_progress'::text);
 
 CREATE UNIQUE INDEX tasks_key ON public.tasks USING btree (key) WHERE (key IS NOT NULL);
+
+CREATE INDEX tasks_name ON public.tasks USING btree (name, id) WHERE (name IS NOT NULL);
 
 CREATE INDEX tasks_queue ON public.tasks USING btree (lane, priority DESC, queue_seq) WHERE (status = 'pending'::text);

@@ -103,7 +103,7 @@ async def list_agents(
     request: Request[Any, Any, Any], *, ended: FromQuery[bool] = False
 ) -> list[Agent]:
     """Agents that live, newest first; with `ended`, also those that were."""
-    async with services(request).database.acquire() as connection:
+    async with services(request).database.reading() as connection:
         return await session_store.list_sessions(connection, ended=ended)
 
 

@@ -17,7 +17,7 @@ async def show(request: Request[Any, Any, Any], name: FromPath[str]) -> Group:
     name = name.removeprefix("/")  # of the path type, so that a branch such as a/b can be a group
     found = None
     if "\0" not in name:  # PostgreSQL's text has none
-        async with services(request).database.acquire() as connection:
+        async with services(request).database.reading() as connection:
             found = await store.group(connection, name)
     if found is None:
         raise not_found(f"no task names the group {name!r}")

@@ -35,7 +35,7 @@ async def home(request: Request[Any, Any, Any]) -> Response[str]:
     """Answer a page to a browser, a line of text to all others."""
     if "text/html" not in request.headers.get("accept", ""):
         return Response(_LINE, media_type=MediaType.TEXT)
-    async with services(request).database.acquire() as connection:
+    async with services(request).database.reading() as connection:
         depth = await store.queue_depth(connection)
     now = ", ".join(f"{count} {status}" for status, count in sorted(depth.items()))
     return Response(_PAGE % html.escape(now or "Nothing to do."), media_type=MediaType.HTML)
@@ -65,7 +65,7 @@ async def ready(request: Request[Any, Any, Any]) -> str:
 @get("/metrics", media_type=MediaType.TEXT, tags=["operation"])
 async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """For Prometheus: counters of all workers, and the queue as it is now."""
-    async with services(request).database.acquire() as connection:
+    async with services(request).database.reading() as connection:
         depth = await store.queue_depth(connection)
     return Response(exposition(depth), media_type=MEDIA_TYPE)
 

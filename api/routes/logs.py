@@ -96,7 +96,7 @@ async def _contents(
     found: Services, task_id: int, attempt: int | None, streams: tuple[Stream, ...]
 ) -> list[StreamContents]:
     """What there is to read; empty for a task that never ran."""
-    async with found.database.acquire() as connection:
+    async with found.database.reading() as connection:
         place = await store.attempt_place(connection, task_id, attempt)
         if place is None:
             if not await task_store.get_many(connection, [task_id]):

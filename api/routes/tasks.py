@@ -89,6 +89,13 @@ def _check(task: Submission, where: str) -> None:
             f"the body: labels of {size} bytes together, {_NEEDS_BYTES} is the most"
             f" - at `{where}.needs`",
         )
+    for name, value in task.env.items():
+        if (size := len(f"{name}={value}".encode())) > MAX_COMMAND_BYTES:
+            raise ProblemError(
+                HTTPStatus.BAD_REQUEST,
+                f"the body: {size} bytes are too long for a variable, {MAX_COMMAND_BYTES} is the"
+                f" most - at `{where}.env.{name}`",
+            )
     if (size := len(task.command.encode())) > MAX_COMMAND_BYTES:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST,
@@ -165,7 +172,7 @@ async def list_tasks(
         below = int(cursor)
     if max(id_ or (), default=0) > _NO_CURSOR:
         raise ProblemError(HTTPStatus.BAD_REQUEST, f"id: the largest number is {_NO_CURSOR}")
-    async with services(request).database.acquire() as connection:
+    async with services(request).database.reading() as connection:
         if id_ is not None:
             named = await store.get_many(connection, id_)
             return TaskPage(
@@ -183,7 +190,7 @@ async def list_tasks(
 async def show(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     """One task with its logs' sizes and its earlier attempts."""
     found = services(request)
-    async with found.database.acquire() as connection:
+    async with found.database.reading() as connection:
         tasks = await store.get_many(connection, [task_id])
         if not tasks:
             raise no_task(task_id)

@@ -38,7 +38,9 @@ found AS MATERIALIZED (
     ) AS task
 ),
 picked AS (
-    SELECT id, row_number() OVER (ORDER BY priority DESC, queue_seq) AS place FROM found
+    SELECT id, row_number() OVER (ORDER BY priority DESC, queue_seq) AS place
+    FROM found
+    LIMIT cardinality($4::bigint[])  -- of itself; it keeps the planner from reading all tasks
 )
 UPDATE tasks
 SET status = 'in_progress',

@@ -72,7 +72,10 @@ WITH finished AS (
     FOR UPDATE
 ),
 kept AS (
-    INSERT INTO attempts
+    INSERT INTO attempts (
+        task, attempt, session, started_at, finished_at, stdout_bytes, stdout_crc, stderr_bytes,
+        stderr_crc, exit_code, day, run_s, signal, reason, message
+    )
     SELECT id, attempt, session, started_at, finished_at, stdout_bytes, stdout_crc, stderr_bytes,
         stderr_crc, exit_code, day, run_s, signal, reason, message
     FROM finished

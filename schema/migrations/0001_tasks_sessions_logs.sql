@@ -86,6 +86,8 @@ CREATE INDEX tasks_queue ON tasks (lane, priority DESC, queue_seq) WHERE status 
 CREATE INDEX tasks_held ON tasks (session) WHERE status = 'in_progress';
 CREATE INDEX tasks_due ON tasks (run_after) WHERE status = 'scheduled';
 CREATE INDEX tasks_group ON tasks (group_name, id) WHERE group_name IS NOT NULL;
+CREATE INDEX tasks_name ON tasks (name, id) WHERE name IS NOT NULL;
+CREATE INDEX tasks_failed ON tasks (id) WHERE status = 'failed';
 CREATE UNIQUE INDEX tasks_key ON tasks (key) WHERE key IS NOT NULL;
 
 -- Attempts that a newer one superseded. A task that never runs again writes nothing here.

@@ -36,6 +36,9 @@ async def _outage(api: Api, postgres: EmbeddedPostgres) -> None:
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
 
+    async def pid() -> int | None:
+        return postgres.pid
+
     async def submitted() -> int:
         """The status of a submission; while it is refused, as a problem with a time."""
         reply = await api.post("/tasks", {"command": "x", "key": "once", "needs": ["nobody"]})
@@ -45,6 +48,7 @@ async def _outage(api: Api, postgres: EmbeddedPostgres) -> None:
             assert int(reply.headers["retry-after"]) >= 1
         return reply.status
 
+    await eventually(pid, lambda new: new not in {None, killed}, 60)
     await eventually(submitted, lambda status: status == 201, 60)
     assert (await api.task(waits)).status == "pending"
     assert await api.log(task.id) == "before\n"

@@ -38,7 +38,7 @@ async def _running(
     writer: _Writer, lanes: int = 1, batch_bytes: int = 100, queue_bytes: int = 1000
 ) -> AsyncIterator[Coalescer[int, int]]:
     coalescer = Coalescer(
-        writer.flush, lanes=lanes, batch_bytes=batch_bytes, queue_bytes=queue_bytes
+        writer.flush, flushes=lanes, batch_bytes=batch_bytes, queue_bytes=queue_bytes
     )
     async with asyncio.TaskGroup() as group:
         loop = group.create_task(coalescer.run())
