@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from agent import settings, state
+from agent import limits, settings, state
 from agent.session import CannotStartError
 from agent.worker import Worker
 
@@ -45,13 +45,19 @@ def main() -> int:
     try:
         config = settings.read(os.environ)
         logging.getLogger("agent").setLevel(config.log_level.upper())
+        limits.raise_files(slots)
         inherited = settings.task_environment(os.environb)
         with (
             state.hold(config.state_dir) as work,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             return 0 if runner.run(_work(config, slots, work, inherited)) else 1
-    except (settings.SettingsError, state.StateError, CannotStartError) as error:
+    except (
+        settings.SettingsError,
+        limits.LimitError,
+        state.StateError,
+        CannotStartError,
+    ) as error:
         sys.stderr.write(f"agent: {error}\n")
         return 1
 

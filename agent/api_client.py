@@ -29,12 +29,13 @@ _MSGPACK = "application/msgpack"
 
 _CONNECT_S = 5
 _ANSWER_S = 10  # beyond the time that the API was asked to wait
-_REPORT_S = 120  # 8 MiB over a line of 70 KB/s
+_LINE_BYTES_S = 70_000  # a slow line: 8 MiB take two minutes
 _LARGE_BYTES = 262_144
 _CONNECTIONS = 8  # beat, claim, two reports, and some that are being replaced
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MOST_S = 5.0
 _RETRY_AFTER_MOST_S = 60.0
+_EMPTY_LEAST_S = 0.25  # between requests that bring nothing
 
 RETRIED_EXCEPTIONS = (
     aiohttp.ClientError,  # refused, reset, cut in the middle, answered with something odd
@@ -96,6 +97,19 @@ class Backoff:
         self._failures = 0
 
 
+def calm_s(took_s: float) -> float:
+    """Seconds to wait after a long-poll that took so long and brought nothing.
+
+    An API that does not park us, as while it stops, must not be asked in a circle.
+    """
+    return max(_EMPTY_LEAST_S - took_s, 0.0)
+
+
+def report_s(size: int) -> float:
+    """Seconds that a report of so many bytes may take: what hangs should be sent again soon."""
+    return _ANSWER_S + size / _LINE_BYTES_S
+
+
 class ApiClient:
     """One method for each route of the agent."""
 
@@ -137,7 +151,7 @@ class ApiClient:
     async def report(self, body: Report) -> ReportReply:
         """`POST /reports`."""
         data = msgspec.msgpack.encode(body)
-        return await self._post("/reports", data, _MSGPACK, ReportReply, _REPORT_S)
+        return await self._post("/reports", data, _MSGPACK, ReportReply, report_s(len(data)))
 
     async def _json(self, path: str, body: msgspec.Struct, reply: type[T], wait_s: float = 0) -> T:
         return await self._post(path, msgspec.json.encode(body), _JSON, reply, wait_s + _ANSWER_S)

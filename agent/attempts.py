@@ -4,8 +4,9 @@ Pure but for the two events that loops wait on.
 """
 
 import asyncio
+import contextlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from agent.outbox import Delivery
@@ -42,6 +43,8 @@ class Attempts:
         self.held: dict[Held, Attempt] = {}
         self.queued: dict[Held, Attempt] = {}  # dicts keep their order: this is the queue
         self.running: dict[Held, Attempt] = {}
+        self.resting = 0
+        """Slots that take nothing for a while."""
         self.arrived = asyncio.Event()
         """Something is queued."""
         self.changed = asyncio.Event()
@@ -76,6 +79,16 @@ class Attempts:
         self.running[attempt.key] = attempt
         self.changed.set()
         return attempt
+
+    @contextlib.contextmanager
+    def rest(self) -> Iterator[None]:
+        """Note meanwhile that a slot takes nothing."""
+        self.resting += 1
+        try:
+            yield
+        finally:
+            self.resting -= 1
+            self.changed.set()
 
     def unqueue(self, attempt: Attempt) -> None:
         """Take one out of the queue that will not be run; its result is still to come."""

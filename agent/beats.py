@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from agent.api_client import ApiClient, Backoff
+from agent.api_client import ApiClient, Backoff, calm_s
 from agent.attempts import Attempts
 from agent.session import Session
 from schema.sessions import Beat, BeatReply
@@ -13,7 +13,6 @@ COMPARE_S = 10
 
 _WAIT_SHARE = 1 / 3  # of the lease: two beats may fail before it is over
 _WAIT_MOST_S = 60
-_EMPTY_LEAST_S = 0.25  # between beats that bring nothing
 _CLOSING_S = 2
 
 
@@ -95,10 +94,8 @@ class Beats:
         news = self._heard(reply, session)
         if last and compare:
             self.drain_compared.set()
-        took_s = self._boot_clock() - sent_s
-        if not news and took_s < _EMPTY_LEAST_S:
-            # An API that does not park us must not be asked in a circle.
-            await asyncio.sleep(_EMPTY_LEAST_S - took_s)
+        if not news:
+            await asyncio.sleep(calm_s(self._boot_clock() - sent_s))
         return True
 
     async def close(self) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Iterable
 
-from agent.api_client import ApiClient, Backoff
+from agent.api_client import ApiClient, Backoff, calm_s
 from agent.attempts import Attempts
 from agent.session import Session
 from schema.claims import ClaimedTask, ClaimRequest
@@ -38,7 +39,7 @@ class Pace:
     def ahead(self, slots: int, ages_s: Iterable[float]) -> int:
         """How many tasks to claim ahead: what the slots get through in AHEAD_S.
 
-        None where tasks are long, by those that ended and by the ages of those that run.
+        0 where tasks are long, by those that ended and by the ages of those that run.
         """
         ages = sorted(ages_s)
         running_s = ages[len(ages) // 2] if ages else 0.0  # one long task does not hold up many
@@ -69,6 +70,7 @@ class Claims:
         ahead: Callable[[], int],
         receive: Callable[[Iterable[ClaimedTask], str], object],
         failed: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`receive` takes tasks with their session; `failed` hears that a reply may be lost."""
         self._api = api
@@ -78,6 +80,7 @@ class Claims:
         self._ahead = ahead
         self._receive = receive
         self._failed = failed
+        self._clock = clock
         self._ended = False
         self._parked: asyncio.Timeout | None = None
 
@@ -105,14 +108,19 @@ class Claims:
 
     def _wanted(self) -> int:
         book = self._attempts
-        return wanted(self._slots, len(book.running), len(book.queued), self._ahead())
+        # Who cannot start tasks takes none ahead from others.
+        ahead = 0 if book.resting else self._ahead()
+        return wanted(self._slots - book.resting, len(book.running), len(book.queued), ahead)
 
     async def _claim(self, session: str) -> bool:
         request = ClaimRequest(session, max(self._wanted(), 1), _WAIT_S)
+        sent_s = self._clock()
         try:
             async with asyncio.timeout(None) as self._parked:
                 reply = await self._api.claim(request)
         finally:
             self._parked = None
         self._receive(reply.tasks, session)
+        if not reply.tasks:
+            await asyncio.sleep(calm_s(self._clock() - sent_s))
         return True

@@ -52,6 +52,10 @@ class Folders:
             with contextlib.suppress(FileExistsError):
                 return Folder(self._root / str(next(self._numbers)))
 
+    def put_back(self, folder: Folder) -> None:
+        """Keep a folder in which nothing was started."""
+        self._untouched.append(folder)
+
     async def give_back(self, folder: Folder) -> None:
         """Keep or remove a folder that a task has used."""
         if folder.untouched():

@@ -6,6 +6,9 @@ compressed one. Nothing is dropped when it is full: the owner is told to leave t
 """
 
 import asyncio
+import contextlib
+import math
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from agent.streams import Cut
-from schema import marks as wire
+from schema import marks
 from schema.reports import LogChunk, Result
 from schema.sessions import Held
 from schema.tasks import Stream
@@ -27,6 +30,9 @@ _LOW_WATER = 0.5
 LARGE_BYTES = 262_144
 """A batch of so much leaves beside another one. Small ones leave one at a time, so that what piles
 up meanwhile goes together: each costs the API a request and a transaction."""
+
+ALONE_S = 1.0
+"""A small batch that is out for longer is stuck, and holds up the others no more."""
 
 
 class Delivery:
@@ -70,17 +76,23 @@ class Batch(NamedTuple):
 
     @property
     def small(self) -> bool:
-        """Whether it must leave alone."""
+        """Whether it leaves alone."""
         return sum(parcel.wire_bytes for parcel in self.parcels) < LARGE_BYTES
 
 
 class Outbox:
     """The queue between the tasks and the report loop."""
 
-    def __init__(self, limit_bytes: int, full_changed: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        limit_bytes: int,
+        full_changed: Callable[[bool], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Call `full_changed` with True when it is full, with False when there is room again."""
         self._limit_bytes = limit_bytes
         self._full_changed = full_changed
+        self._clock = clock
         self._ready: deque[Parcel] = deque()
         self._results: dict[Held, Delivery] = {}
         self._unsettled = 0  # chunks and results not acknowledged
@@ -89,7 +101,7 @@ class Outbox:
         self._empty.set()
         self._pool = ThreadPoolExecutor(_COMPRESSING_THREADS, "gzip")
         self._ready_bytes = 0
-        self._small_leaves = False
+        self._small_left_s: dict[int, float] = {}  # by id of the batches that are out
         self.bytes = 0
         self.full = False
 
@@ -120,7 +132,7 @@ class Outbox:
             stream=stream,
             offset=cut.offset,
             content=content,
-            marks=wire.encode(cut.marks),
+            marks=marks.encode(cut.marks),
         )
         parcel = Parcel(delivery, chunk, cut.size)
         self._ready.append(parcel)
@@ -141,24 +153,32 @@ class Outbox:
 
         `returned` must follow.
         """
-        while not (batch := self._pick(max_bytes, max_items)):
+        while True:
+            alone_s = self._alone_s()
+            large = self._ready_bytes >= min(LARGE_BYTES, max_bytes)
+            if (alone_s <= 0 or large) and (batch := self._pick(max_bytes, max_items)):
+                break
             self._takeable.clear()
-            await self._takeable.wait()
-        self._small_leaves = self._small_leaves or batch.small
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(alone_s if alone_s > 0 else None):
+                    await self._takeable.wait()
+        if batch.small:
+            self._small_left_s[id(batch)] = self._clock()
         return batch
+
+    def _alone_s(self) -> float:
+        """Seconds for which a small batch that left must be alone."""
+        return max(self._small_left_s.values(), default=-math.inf) + ALONE_S - self._clock()
 
     def returned(self, batch: Batch) -> None:
         """Note that the request with this batch is over."""
-        if batch.small:
-            self._small_leaves = False
+        if self._small_left_s.pop(id(batch), None) is not None:
             self._takeable.set()
 
     def _pick(self, max_bytes: int, max_items: int) -> Batch:
         batch = Batch([], [])
         here: dict[Held, int] = {}
         size = 0
-        if self._small_leaves and self._ready_bytes < min(LARGE_BYTES, max_bytes):
-            return batch
         while self._ready and len(batch) < max_items:
             size += self._ready[0].wire_bytes
             if batch.parcels and size > max_bytes:

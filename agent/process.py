@@ -30,6 +30,13 @@ Sink = Callable[[Stream, bytes], None]
 class SpawnError(Exception):
     """The system did not start the process: the text says why."""
 
+    def __init__(self, why: str, number: int | None = None, *, of_cwd: bool = False) -> None:
+        super().__init__(why)
+        self.number = number
+        """The system's, where it gave one."""
+        self.of_cwd = of_cwd
+        """It is the folder that could not be entered."""
+
 
 class Rules(NamedTuple):
     """When a process is ended by force, in seconds."""
@@ -296,7 +303,10 @@ def start(
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         for fd in reading:
             os.close(fd)
-        raise SpawnError(str(error)) from error
+        number, where = (
+            (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
+        )
+        raise SpawnError(str(error), number, of_cwd=cwd is not None and where == cwd) from error
     finally:
         for fd in writing:
             os.close(fd)

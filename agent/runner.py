@@ -11,9 +11,10 @@ from typing import NamedTuple
 from agent.attempts import Attempt, Attempts
 from agent.folders import Folder, Folders
 from agent.outbox import Outbox
-from agent.process import Process, Rules, SpawnError, start
+from agent.process import Process, Rules, start
 from agent.settings import Settings
 from agent.streams import MarkClock, StreamBuffer
+from agent.unstarted import SPAWN_ERRORS, Rests, result_of
 from schema.claims import ClaimedTask
 from schema.reports import Result
 from schema.sessions import Held
@@ -21,10 +22,6 @@ from schema.tasks import Reason, Stream
 
 log = logging.getLogger("agent")
 
-SPAWN_ERRORS = (SpawnError, OSError, ValueError)
-"""A folder that is not there, no memory, a full disk; text that is no UTF-8 or holds a NUL."""
-
-_MESSAGE_CHARS = 1000  # the wire's limit
 _UNPROVEN_S = 1.0  # a slot that hands an exclusive task back must not be given it again in a circle
 
 
@@ -34,11 +31,6 @@ class _Run(NamedTuple):
     attempt: Attempt
     process: Process
     streams: dict[Stream, StreamBuffer]
-
-
-def _not_started(task: ClaimedTask, error: Exception) -> Result:
-    message = f"the process could not be started: {error}"
-    return Result(lease=task.lease, reason="spawn_error", message=message[:_MESSAGE_CHARS])
 
 
 class Runner:
@@ -67,10 +59,12 @@ class Runner:
         self._exclusive_s = exclusive_s
         self._shell = shutil.which("bash") or "/bin/sh"
         self._runs: dict[Held, _Run] = {}
+        self._short = False
         self.flush_s = settings.flush_s
 
     async def slot(self) -> None:
         """Run one attempt after the other until cancelled."""
+        rests = Rests()
         while True:
             attempt = self._attempts.start_next()
             if attempt is None:
@@ -79,22 +73,46 @@ class Runner:
             if attempt.task.exclusive and self._exclusive_s() is not None:
                 result = Result(lease=attempt.task.lease, reason="returned")
                 self._outbox.finish(attempt.delivery, result)
-                await asyncio.sleep(_UNPROVEN_S)
-                self._attempts.ran(attempt)
-                continue
-            folder = None
-            try:
-                folder = None if attempt.task.cwd else self._folders.take()
-                run = self._start(attempt, folder)
-            except SPAWN_ERRORS as error:
-                result = _not_started(attempt.task, error)
+                rest_s = _UNPROVEN_S
             else:
-                result = await self._finish(run)
-            log.debug("task %d attempt %d: %s", *attempt.key, result.reason)
-            self._outbox.finish(attempt.delivery, result)
-            if folder is not None:
-                await self._folders.give_back(folder)
+                rest_s = await self._run(attempt, rests)
             self._attempts.ran(attempt)
+            if rest_s:
+                with self._attempts.rest():
+                    await asyncio.sleep(rest_s)
+
+    async def _run(self, attempt: Attempt, rests: Rests) -> float:
+        """Run an attempt to its end; the seconds for which its slot must rest."""
+        rest_s = 0.0
+        folder = None
+        try:
+            folder = None if attempt.task.cwd else self._folders.take()
+            run = self._start(attempt, folder)
+        except SPAWN_ERRORS as error:
+            result = result_of(attempt.task, error)
+            if result.reason != "exit":
+                rest_s = rests.next_s()
+            if result.reason == "returned":
+                self._say_short(error)
+                if folder is not None:
+                    self._folders.put_back(folder)  # to look at it takes a descriptor
+                    folder = None
+        else:
+            if rests.failures:
+                rests.reset()
+                self._short = False
+            result = await self._finish(run)
+        log.debug("task %d attempt %d: %s", *attempt.key, result.reason)
+        self._outbox.finish(attempt.delivery, result)
+        if folder is not None:
+            await self._folders.give_back(folder)
+        return rest_s
+
+    def _say_short(self, error: Exception) -> None:
+        """Say once that the machine lacks something, until a slot that failed starts one again."""
+        if not self._short:
+            self._short = True
+            log.warning("this machine cannot start tasks now, they are handed back: %s", error)
 
     async def _finish(self, run: _Run) -> Result:
         attempt, process, streams = run
@@ -129,7 +147,7 @@ class Runner:
         outbox = self._outbox
 
         def sink(stream: Stream, data: bytes) -> None:
-            for cut in streams[stream].append(data, time.time_ns() // 1000):
+            for cut in streams[stream].append(data, time.time_ns() // 1000, time.monotonic()):
                 outbox.add(delivery, stream, cut)
 
         process = start(
@@ -152,7 +170,7 @@ class Runner:
 
     def tick(self) -> None:
         """Do what is due: cut old output, end what is over its time or no longer proven ours."""
-        old_us = time.time_ns() // 1000 - int(self.flush_s * 1e6)
+        old_s = time.monotonic() - self.flush_s
         exclusive_s = self._exclusive_s()
         for run in tuple(self._runs.values()):
             if exclusive_s is not None and run.attempt.task.exclusive:
@@ -160,7 +178,7 @@ class Runner:
                 run.process.stop("agent_lost", message, exclusive_s)
             run.process.tick()
             for stream, buffer in run.streams.items():
-                if cut := buffer.flush_older(old_us):
+                if cut := buffer.flush_older(old_s):
                     self._outbox.add(run.attempt.delivery, stream, cut)
 
     def ages_s(self) -> Iterator[float]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from isal import isal_zlib
 
-from schema import marks as wire
+from schema.marks import Mark
 from schema.reports import StreamTotal
 
 MAX_MARKS = 4096
@@ -37,7 +37,7 @@ class Cut(NamedTuple):
     offset: int
     size: int
     pieces: list[bytes]
-    marks: list[wire.Mark]
+    marks: list[Mark]
 
     def gzip_member(self) -> bytes:
         """Compress; isa-l lets the GIL go, so that a thread does this beside the loop."""
@@ -47,7 +47,7 @@ class Cut(NamedTuple):
 class StreamBuffer:
     """Collects what was read until a chunk is full or old enough."""
 
-    __slots__ = ("_clock", "_crc", "_limit", "_marks", "_offset", "_opened_us", "_pieces", "_size")
+    __slots__ = ("_clock", "_crc", "_limit", "_marks", "_offset", "_opened_s", "_pieces", "_size")
 
     def __init__(self, clock: MarkClock, chunk_bytes: int) -> None:
         self._clock = clock
@@ -55,31 +55,34 @@ class StreamBuffer:
         self._offset = 0  # of the chunk that is being collected
         self._crc = 0
         self._size = 0
-        self._opened_us = 0
+        self._opened_s = 0.0
         self._pieces: list[bytes] = []
-        self._marks: list[wire.Mark] = []
+        self._marks: list[Mark] = []
 
-    def append(self, data: bytes, now_us: int) -> list[Cut]:
-        """Take what was read; give the chunks that it filled, mostly none."""
+    def append(self, data: bytes, now_us: int, now_s: float) -> list[Cut]:
+        """Take what was read; give the chunks that it filled, mostly none.
+
+        `now_us` counts from 1970, for marks; `now_s` is of a clock that nobody sets, for the age.
+        """
         if not data:
             return []
         self._crc = isal_zlib.crc32(data, self._crc)
         if self._size + len(data) < self._limit:
-            self._put(data, now_us)
+            self._put(data, now_us, now_s)
             return []
         cuts = []
         start = 0
         while start < len(data):
             piece = data[start : start + self._limit - self._size]
-            self._put(piece, now_us)
+            self._put(piece, now_us, now_s)
             start += len(piece)
             if self._size == self._limit:
                 cuts.append(self._cut())
         return cuts
 
-    def _put(self, data: bytes, now_us: int) -> None:
+    def _put(self, data: bytes, now_us: int, now_s: float) -> None:
         if not self._pieces:
-            self._opened_us = now_us
+            self._opened_s = now_s
         elif len(self._pieces) >= MAX_MARKS:
             # Byte-wise writers: an object for each byte would weigh forty times its content.
             self._pieces = [b"".join(self._pieces)]
@@ -101,9 +104,9 @@ class StreamBuffer:
         """Cut what there is."""
         return self._cut() if self._size else None
 
-    def flush_older(self, than_us: int) -> Cut | None:
-        """Cut what there is if its first byte was read before that time."""
-        return self._cut() if self._size and self._opened_us <= than_us else None
+    def flush_older(self, than_s: float) -> Cut | None:
+        """Cut what there is if its first byte was read by then."""
+        return self._cut() if self._size and self._opened_s <= than_s else None
 
     def total(self) -> StreamTotal:
         """All bytes so far."""

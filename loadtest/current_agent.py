@@ -63,15 +63,18 @@ class Agent(Simulated):
             self._open()
 
     def _open(self) -> None:
+        # The server tells by it who held an attempt: a name for each session, which is a secret.
+        self.name = f"agent {next(self.run_.agents)}"
         body = _json.encode(
-            SessionOpen(agent="locust", labels=(self.run_.label,), slots=self.slots, version="load")
+            SessionOpen(
+                agent=self.name, labels=(self.run_.label,), slots=self.slots, version="load"
+            )
         )
         while True:
             reply = self.call("POST", "/sessions", "open a session", lambda _: body)
             if reply.status == HTTPStatus.CREATED:
                 break
         self.session = _opened.decode(reply.body).session
-        self.name = f"agent {next(self.run_.agents)}"  # in findings: the session is a secret
         self.run_.sessions.add(self.session)
         self.beat_at = time.monotonic() + random.uniform(0, _BEAT_S)
 
@@ -84,7 +87,7 @@ class Agent(Simulated):
 
     def _claim(self) -> None:
         record = self.run_.record
-        record.lost_claims += 1  # until the answer is here: a kill may come between
+        record.lost_claims[self.name] += 1  # until the answer is here: a kill may come between
         asked = ClaimRequest(self.session, self.slots, wait=_PARKED_S)
         reply = self._ask("/claims", "claim", asked)
         if reply.status != HTTPStatus.OK:
@@ -92,7 +95,7 @@ class Agent(Simulated):
         if reply.resent:
             self.beat_at = 0  # the answer that was lost may have brought tasks
         else:
-            record.lost_claims -= 1
+            record.lost_claims[self.name] -= 1
         for given in _claimed.decode(reply.body).tasks:
             self._take(given)
 

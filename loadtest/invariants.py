@@ -5,7 +5,8 @@ nothing knows of Locust. Each rule has a name, under which it is reported:
 
     claimed twice          one attempt was given to two agents
     ran again              an attempt was followed by another one without cause, or after its
-                           result had been acknowledged
+                           result had been acknowledged; one that no agent saw has a cause where
+                           the server gave it to a session that lost the answer to a claim
     reported twice         results of two attempts of one task were acknowledged
     not final              the result of a task was acknowledged, and its state is another one
     lost                   a task was accepted, and the server does not know it
@@ -25,9 +26,11 @@ from msgspec import Struct
 from loadtest.reader import Reader
 from loadtest.record import AttemptKey, Piece, Record, Violation, name_of
 from schema.tasks import FINAL, Status, Stream, Task, TaskPage
+from schema.tasks import Attempt as ToldAttempt
 
 _IDS_AT_ONCE = 200
 _tasks = msgspec.json.Decoder(TaskPage)
+_task = msgspec.json.Decoder(Task)
 
 
 class Findings(Struct):
@@ -46,7 +49,7 @@ def check(record: Record, reader: Reader, *, most_logs: int = 500) -> Findings:
     violations = [
         *record.refusals,
         *claimed_twice(record),
-        *ran_again(record),
+        *ran_again(record, read_attempts(reader, unseen(record))),
         *reported_twice(record),
         *not_final(record, statuses),
         *lost(record, statuses),
@@ -69,21 +72,42 @@ def claimed_twice(record: Record) -> Iterator[Violation]:
             yield Violation("claimed twice", name_of(key), f"given to {attempt.holders}")
 
 
-def ran_again(record: Record) -> Iterator[Violation]:
-    """Attempt n + 1 needs a cause in attempt n; none has one once its result is acknowledged."""
-    for task, number in record.attempts:
-        if number < 2:  # noqa: PLR2004 - the first attempt needs no cause
+def ran_again(record: Record, told: Mapping[AttemptKey, ToldAttempt | None]) -> Iterator[Violation]:
+    """Attempt n + 1 needs a cause in attempt n; none has one once its result is acknowledged.
+
+    `told` is what the server says of those that are `unseen`.
+    """
+    for (task, number), attempt in record.attempts.items():
+        follower = (task, number + 1)
+        if not number or (follower not in record.attempts and follower not in told):
             continue
-        before = record.attempts.get((task, number - 1))
-        if before is None and not record.lost_claims:
-            what = f"attempt {number - 1} was given to nobody, and no claim lost its answer"
-        elif before is not None and before.acknowledged:
-            what = f"attempt {number - 1} had ended as {before.outcome}, acknowledged"
-        elif before is not None and before.excuse is None:
-            what = f"attempt {number - 1} was with {before.holders}, which had not ended"
+        if attempt.acknowledged:
+            what = f"attempt {number} had ended as {attempt.outcome}, acknowledged"
+        elif attempt.excuse is None:
+            what = f"attempt {number} was with {attempt.holders}, which had not ended"
         else:
             continue
-        yield Violation("ran again", name_of((task, number)), what)
+        yield Violation("ran again", name_of(follower), what)
+    for (task, number), one in told.items():
+        if one is None:
+            what = f"the server knows nothing of attempt {number}"
+        elif not record.lost_claims[one.agent or ""]:
+            what = f"attempt {number} was with {one.agent}, which lost no claim and never saw it"
+        elif one.reason != "agent_lost":
+            what = f"attempt {number} ended as {one.reason}, and {one.agent} never saw it"
+        else:
+            continue
+        yield Violation("ran again", name_of((task, number + 1)), what)
+
+
+def unseen(record: Record) -> set[AttemptKey]:
+    """Attempts that must have been, as later ones were given out, and that no agent saw."""
+    return {
+        (task, before)
+        for task, number in record.attempts
+        for before in range(1, number)
+        if (task, before) not in record.attempts
+    }
 
 
 def reported_twice(record: Record) -> Iterator[Violation]:
@@ -172,6 +196,24 @@ def compare_log(pieces: Sequence[Piece], text: bytes) -> tuple[str, str] | None:
 def read_statuses(reader: Reader, tasks: Iterable[int]) -> dict[int, Status]:
     """The state of each task that the server knows."""
     return {task.id: task.status for task in read_tasks(reader, tasks)}
+
+
+def read_attempts(
+    reader: Reader, keys: Iterable[AttemptKey]
+) -> dict[AttemptKey, ToldAttempt | None]:
+    """What the server says of earlier attempts; None of those that it does not know."""
+    found: dict[AttemptKey, ToldAttempt | None] = dict.fromkeys(keys)
+    for task in sorted({task for task, _ in found}):
+        answer = reader.ask("GET", f"/tasks/{task}")
+        if answer.status == 404:  # noqa: PLR2004 - not found: `lost` tells of it
+            continue
+        if answer.status != 200:  # noqa: PLR2004 - OK
+            raise RuntimeError(f"GET /tasks/{task}: {answer.status} {answer.body[:500]!r}")
+        told = _task.decode(answer.body).attempts
+        for attempt in told or ():
+            if (task, attempt.attempt) in found:
+                found[task, attempt.attempt] = attempt
+    return found
 
 
 def read_tasks(reader: Reader, tasks: Iterable[int]) -> Iterator[Task]:

@@ -28,12 +28,9 @@ class OldAgent(Simulated):
     def work(self) -> None:
         """Pull, upload, end."""
         record = self.run_.record
-        record.lost_claims += 1
         reply = self.call("POST", "/tasks/pull", "pull", lambda _: b"")
         if reply.status != HTTPStatus.OK:
             return
-        if not reply.resent:
-            record.lost_claims -= 1
         given = _pulled.decode(reply.body)
         if given is None:
             return

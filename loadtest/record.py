@@ -4,7 +4,7 @@ A chunk or a result is written down before it is sent and marked when its acknow
 come, so that a kill at any moment leaves the truth: sent, but perhaps not stored.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from isal import isal_zlib
@@ -69,8 +69,8 @@ class Record(Struct, eq=False):
 
     attempts: dict[AttemptKey, Attempt] = field(default_factory=lambda: defaultdict(Attempt))
     submitted: set[int] = field(default_factory=set)
-    lost_claims: int = 0
-    """Claims without an answer: what they were given is known to nobody but the server."""
+    lost_claims: Counter[str] = field(default_factory=Counter)
+    """By holder, claims without an answer: only the server knows what they were given."""
     refusals: list[Violation] = field(default_factory=list)
     """Verdicts and statuses that an agent which did nothing wrong must not get."""
 

@@ -1,6 +1,9 @@
 """`python -m agent` as people use it."""
 
 import asyncio
+import os
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +51,23 @@ async def test_a_bad_setting_is_named(
         assert await agent.ends() == 1
     assert said in agent.said
     assert "Traceback" not in agent.said
+
+
+async def test_too_few_files_for_the_slots_are_told_at_the_start(tmp_path: Path) -> None:
+    """One sentence, before anything is claimed."""
+    agent = await asyncio.create_subprocess_exec(
+        "sh",
+        "-c",
+        'ulimit -n 100 && exec "$0" -m agent 500',
+        sys.executable,
+        env={"PATH": os.environ["PATH"], "STATE_DIR": str(tmp_path / "state")},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(agent.communicate(), 20)
+    assert agent.returncode == 1
+    assert said.decode().startswith("agent: 500 slots need 1564 open files and this system allows")
+    assert said.count(b"\n") == 1
 
 
 async def test_a_token_that_is_refused_ends_it(fake: FakeApi, run_agent: RunAgent) -> None:

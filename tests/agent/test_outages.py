@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -60,6 +61,63 @@ async def test_a_report_that_fails_is_sent_again(
         result = await fake.result(task)
     assert result.stdout is not None
     assert fake.log(task).split() == [b"%d" % number for number in range(1, 200_001)]
+
+
+async def test_a_report_that_hangs_does_not_hold_up_the_others(
+    fake: FakeApi, start_agent: StartAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker of the API may hang: what waits behind it goes another way."""
+    monkeypatch.setattr("agent.outbox.ALONE_S", 0.05)
+    over = asyncio.Event()
+
+    async def hang(request: web.Request, answer: Answer) -> web.Response:
+        await over.wait()
+        return await answer()
+
+    fake.faults["/reports"].append(hang)
+    stuck = fake.add("echo stuck")
+    async with start_agent():
+        await fake.until(lambda: bool(fake.owned))
+        await eventually(lambda: not fake.faults["/reports"], "the first report hangs")
+        await fake.result(fake.add("echo quick"))
+        assert stuck not in {task for task, _ in fake.results}
+        over.set()
+        await fake.result(stuck)
+
+
+async def test_a_small_report_that_hangs_is_given_up(
+    fake: FakeApi, start_agent: StartAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After as long as its size asks for, not after what the largest would take."""
+    monkeypatch.setattr("agent.api_client._ANSWER_S", 0.1)
+
+    async def hang(request: web.Request, answer: Answer) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    fake.faults["/reports"].append(hang)
+    task = fake.add("echo hello")
+    async with start_agent():
+        await fake.result(task)
+    assert fake.log(task) == b"hello\n"
+
+
+async def test_an_api_that_does_not_park_is_not_asked_in_a_circle(
+    fake: FakeApi, start_agent: StartAgent
+) -> None:
+    """While it stops it answers every claim at once."""
+    loop = asyncio.get_running_loop()
+    asked_s: list[float] = []
+
+    async def empty(request: web.Request, answer: Answer) -> web.Response:
+        asked_s.append(loop.time())
+        fake.poke()
+        return web.json_response({"tasks": []})
+
+    fake.standing["/claims"] = empty
+    async with start_agent():
+        await fake.until(lambda: len(asked_s) >= 4, "four claims")
+    assert all(later - sooner > 0.2 for sooner, later in pairwise(asked_s))
 
 
 async def test_a_lost_claim_reply_costs_one_beat(fake: FakeApi, start_agent: StartAgent) -> None:

@@ -1,11 +1,14 @@
 """Tasks run as they should: their output arrives byte by byte, their end is told as it was."""
 
 import asyncio
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.process import Process, SpawnError, start
 from tests.agent.conftest import StartAgent, eventually
 from tests.agent.fake_api import FakeApi
 
@@ -92,7 +95,6 @@ async def test_the_end_is_told_as_it_was(
 @pytest.mark.parametrize(
     ("fields", "word"),
     [
-        ({"command": "pwd", "cwd": "/no/such/folder"}, "/no/such/folder"),
         ({"command": "true", "env": {"BIG": "x" * 4_000_000}}, "Argument list too long"),
         ({"command": ": " + "x" * 131_070}, "Argument list too long"),
     ],
@@ -109,6 +111,59 @@ async def test_what_cannot_start_says_why(
     assert result.reason == "spawn_error"
     assert result.message is not None
     assert word in result.message
+
+
+@pytest.mark.parametrize("cwd", ["missing", "file"])
+async def test_a_folder_that_cannot_be_entered_is_the_tasks_fault(
+    fake: FakeApi, start_agent: StartAgent, tmp_path: Path, cwd: str
+) -> None:
+    """It is the same on every machine: one that is blamed would be tried again elsewhere."""
+    (tmp_path / "file").touch()
+    task = fake.add("pwd", cwd=str(tmp_path / cwd))
+    async with start_agent(slots=1) as worker:
+        result = await fake.result(task)
+        await fake.result(fake.add("true"))  # at once, in the same slot
+        assert not worker._attempts.resting
+    assert (result.reason, result.exit_code) == ("exit", 127)
+    assert result.message is not None
+    assert "cannot be entered" in result.message
+    assert str(tmp_path / cwd) in result.message
+    assert result.stdout is not None
+
+
+async def test_a_slot_that_started_nothing_rests(fake: FakeApi, start_agent: StartAgent) -> None:
+    """A broken machine is always free: without a rest it would run through the whole queue."""
+    fake.add("true", env={"BIG": "x" * 4_000_000})
+    async with start_agent(slots=1) as worker:
+        await eventually(lambda: worker._attempts.resting == 1, "it rests")
+        assert not worker._claims._wanted()
+        assert not worker._attempts.running
+
+
+async def test_a_machine_that_is_short_hands_back(
+    fake: FakeApi,
+    start_agent: StartAgent,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing counts against the task, one line tells people, and it goes on when it can."""
+    monkeypatch.setattr("agent.unstarted._REST_FIRST_S", 0.001)
+    failing = 3
+
+    def start_later(*args: Any, **options: Any) -> Process:
+        nonlocal failing
+        failing -= 1
+        if failing >= 0:
+            raise SpawnError("too many open files", errno.EMFILE)
+        return start(*args, **options)
+
+    monkeypatch.setattr("agent.runner.start", start_later)
+    task = fake.add("true")
+    async with start_agent(slots=1):
+        last = await fake.result(task, 4)
+    assert [fake.results[task, number][0].reason for number in (1, 2, 3)] == ["returned"] * 3
+    assert last.exit_code == 0
+    assert sum("cannot start tasks now" in line for line in caplog.messages) == 1
 
 
 async def test_the_environment_and_folder_of_a_task(

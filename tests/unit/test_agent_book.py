@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from agent.api_client import Backoff
+from agent.api_client import Backoff, calm_s, report_s
 from agent.attempts import Attempts
 from agent.claims import Pace, wanted
-from agent.outbox import LARGE_BYTES, Delivery, Outbox
+from agent.outbox import ALONE_S, LARGE_BYTES, Delivery, Outbox
 from agent.settings import SettingsError, read, task_environment
 from agent.streams import Cut
 from schema.claims import ClaimedTask
@@ -109,6 +109,16 @@ def test_a_new_session_may_reuse_numbers() -> None:
     assert len(book.receive([task(1)], "new", 0)) == 1
 
 
+def test_a_slot_that_rests_is_not_free() -> None:
+    """Or its tasks would wait for it where others could run them."""
+    book = Attempts()
+    with book.rest(), book.rest():
+        assert book.resting == 2
+        book.changed.clear()
+    assert book.resting == 0
+    assert book.changed.is_set()
+
+
 async def test_a_result_goes_with_or_after_its_last_chunk() -> None:
     """Committed first, it would let people read a log with a hole."""
     outbox = Outbox(10_000, lambda full: None)
@@ -168,6 +178,48 @@ async def test_small_batches_leave_one_at_a_time_and_large_ones_beside_them() ->
     outbox.add(delivery, "stdout", Cut(2, len(noise), [noise], [(0, 3)]))
     assert len(await outbox.take(2 * LARGE_BYTES, 10)) == 1
     outbox.close()
+
+
+async def test_a_small_batch_that_is_stuck_does_not_hold_up_the_others() -> None:
+    """A connection that hangs takes seconds to be given up; the others' logs should not."""
+    now_s = 0.0
+    outbox = Outbox(10 * LARGE_BYTES, lambda full: None, lambda: now_s)
+    delivery = Delivery((1, 1), "1.1")
+
+    def write(offset: int) -> None:
+        outbox.add(delivery, "stdout", Cut(offset, 1, [b"a"], [(0, 1)]))
+
+    write(0)
+    stuck = await outbox.take(LARGE_BYTES, 10)
+    write(1)
+    now_s = ALONE_S - 0.01
+    async with asyncio.TaskGroup() as group:
+        later = group.create_task(outbox.take(LARGE_BYTES, 10))
+        await asyncio.sleep(0)
+        assert not later.done()
+        now_s = ALONE_S  # it wakes by its own timer: nothing tells it
+        second = await asyncio.wait_for(later, 10)
+        write(2)
+        later = group.create_task(outbox.take(LARGE_BYTES, 10))
+        await asyncio.sleep(0)
+        assert not later.done()  # the second is alone in its turn
+        outbox.returned(second)
+        third = await asyncio.wait_for(later, 10)
+    assert [batch.parcels[0].chunk.offset for batch in (stuck, second, third)] == [0, 1, 2]
+    outbox.close()
+
+
+def test_a_report_may_take_as_long_as_its_size_asks_for() -> None:
+    """A small one that hangs is sent again soon; a large one has time on a slow line."""
+    assert report_s(700) == pytest.approx(10.01)
+    assert report_s(8 * 1024 * 1024) == pytest.approx(129.8, abs=0.1)
+
+
+def test_what_brings_nothing_is_not_asked_in_a_circle() -> None:
+    """After a full park there is no pause at all."""
+    assert calm_s(0.0) == 0.25
+    assert calm_s(0.2) == pytest.approx(0.05)
+    assert calm_s(20.0) == 0.0
 
 
 async def test_full_and_room_again_are_told_once() -> None:

@@ -24,16 +24,18 @@ def test_any_sequence_of_reads_and_cuts_comes_together_again(
     buffer = StreamBuffer(MarkClock(), chunk_bytes)
     cuts: list[Cut] = []
     now_us = 1000
+    now_s = 0.0
     written = b""
     for step in steps:
         now_us += 7
+        now_s += 7
         if isinstance(step, bytes):
             written += step
-            cuts += buffer.append(step, now_us)
+            cuts += buffer.append(step, now_us, now_s)
         elif step == "earlier":  # somebody sets the clock back
             now_us -= 500
         else:
-            cut = buffer.flush() if step == "flush" else buffer.flush_older(now_us - 10)
+            cut = buffer.flush() if step == "flush" else buffer.flush_older(now_s - 10)
             cuts += [cut] if cut else []
     last = buffer.flush()
     cuts += [last] if last else []
@@ -54,7 +56,7 @@ def test_two_streams_share_one_clock() -> None:
     clock = MarkClock()
     out, err = StreamBuffer(clock, 100), StreamBuffer(clock, 100)
     for buffer in (out, err, out):
-        buffer.append(b"x", 5)
+        buffer.append(b"x", 5, 0)
     cuts = [out.flush(), err.flush()]
     assert [cut.marks for cut in cuts if cut] == [[(0, 5), (1, 7)], [(0, 6)]]
 
@@ -63,7 +65,7 @@ def test_many_small_reads_stay_small() -> None:
     """A task that writes byte by byte must not cost forty times its output in memory."""
     buffer = StreamBuffer(MarkClock(), 1_000_000)
     for number in range(20_000):
-        assert buffer.append(b"%d" % (number % 10), number) == []
+        assert buffer.append(b"%d" % (number % 10), number, 0) == []
     cut = buffer.flush()
     assert cut is not None
     assert len(cut.pieces) <= MAX_MARKS + 1
@@ -73,12 +75,12 @@ def test_many_small_reads_stay_small() -> None:
 
 
 def test_only_old_output_is_flushed() -> None:
-    """One ticker asks all streams."""
+    """One ticker asks all streams; people who set the clock back wait no longer for output."""
     buffer = StreamBuffer(MarkClock(), 100)
     assert buffer.flush_older(10**9) is None
-    buffer.append(b"x", 50)
-    buffer.append(b"y", 90)
-    assert buffer.flush_older(49) is None
+    buffer.append(b"x", 1_000_000, 50)
+    buffer.append(b"y", 10, 90)
+    assert buffer.flush_older(49.9) is None
     cut = buffer.flush_older(50)
     assert cut is not None
     assert cut.pieces == [b"x", b"y"]
