@@ -31,7 +31,6 @@ LaneSet = tuple[int, ...]
 
 _MOST_ROWS = 256
 _LOOK_AGAIN_S = (0.75, 1.25)
-_HEADS_S = 1.0
 _HEADS_SHARE = 20  # at most one part in so many of the time goes to looks without floors
 _NEIGHBOUR_S = (0.005, 0.015)
 _NEIGHBOUR_TRIES = 3
@@ -110,8 +109,8 @@ class Claims:
                 waiter.parked = False
         self.wake_all()
 
-    async def find_heads(self) -> None:
-        """Look at all queues without floors, and set the floors by what is there."""
+    async def find_heads(self) -> list[Queued]:
+        """Look at all queues without floors; returns where those begin that are not empty."""
         look = self._floors.begin()
         heads: list[Queued] = []
         try:
@@ -120,7 +119,7 @@ class Claims:
                 heads = await store.queue_heads(connection, self._lanes.numbers)
         finally:
             self._floors.end(look, heads)
-        self._floors.lower(heads)
+        return heads
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -178,21 +177,23 @@ class Claims:
     # Loops
 
     async def _look_again(self) -> None:
-        heads_at = 0.0
+        """Wake the lines that have pending tasks, without anybody's notice.
+
+        One statement for all lines: a thousand agents with labels of their own must not make a
+        thousand looks a second at queues that are empty.
+        """
         while True:
+            pause_s = random.uniform(*_LOOK_AGAIN_S)  # noqa: S311 - jitter
+            self._read_lanes.clear()
             try:
                 began = time.monotonic()
-                if began >= heads_at or self._read_lanes.is_set():
-                    self._read_lanes.clear()
-                    heads_at = 0.0  # at the next round, should this one fail
-                    await self.find_heads()
-                    now = time.monotonic()
-                    heads_at = now + max(_HEADS_S, (now - began) * _HEADS_SHARE)
+                heads = await self.find_heads()
+                pause_s = max(pause_s, (time.monotonic() - began) * _HEADS_SHARE)
+                self.wake(heads)
             except Exception as error:  # noqa: BLE001 - the database is away: the next round looks
                 _log.warning("cannot look at the queues: %r", error)
-            self.wake_all()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(random.uniform(*_LOOK_AGAIN_S)):  # noqa: S311 - jitter
+                async with asyncio.timeout(pause_s):
                     await self._read_lanes.wait()
 
     async def _serve_all(self) -> None:
@@ -209,7 +210,6 @@ class Claims:
         waiters = line.take(_MOST_ROWS)
         if not waiters:
             return
-        self._look(lanes, line)  # the other statement may serve the rest
         places = deal(waiters, _MOST_ROWS)
         line.served += 1
         for waiter in waiters:
