@@ -80,7 +80,6 @@ _PIECES = 8  # of a list of ids
 )
 @click.option(
     "--follow",
-    "-f",
     "following",
     is_flag=True,
     help="Write its log as it grows, and end as it ends.",
