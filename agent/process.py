@@ -2,7 +2,7 @@
 
 The command leads a session and process group of its own. It stays unreaped until its group has
 been killed, so that its number cannot come to mean other processes while it is still signalled.
-`subprocess.Popen` uses vfork; uvloop's own spawn forks, which was 332 against 1,241 spawns/s.
+`subprocess.Popen` uses vfork; uvloop's own spawn forks, which took 3.6 times as long.
 """
 
 import asyncio
@@ -15,12 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent import linux
+from agent.pipe import Pipe
 from schema.tasks import Reason, Stream
 
-READ_BYTES = 262_144
-"""At most so much of one stream per turn of the loop: a chatty task must not starve the others."""
-
-_CHATTY_BYTES = 65_536  # such a read emptied a full pipe of the default size
 _READS_AT_EXIT = 4
 _REAP_S = 1
 
@@ -56,69 +53,6 @@ class Exit(NamedTuple):
     run_s: float
 
 
-class _Pipe:
-    """The reading end of one stream."""
-
-    __slots__ = ("_closed", "_fd", "_loop", "_reading", "_take", "_wide")
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        fd: int,
-        take: Callable[[bytes], None],
-        closed: Callable[[], None],
-    ) -> None:
-        self._loop = loop
-        self._fd = fd
-        self._take = take
-        self._closed = closed
-        self._reading = False
-        self._wide = False
-
-    @property
-    def open(self) -> bool:
-        return self._fd >= 0
-
-    def resume(self) -> None:
-        if self.open and not self._reading:
-            self._reading = True
-            self._loop.add_reader(self._fd, self.read)
-
-    def pause(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._loop.remove_reader(self._fd)
-
-    def read(self) -> bool:
-        """Read once; False where there was nothing, or the end."""
-        try:
-            data = os.read(self._fd, READ_BYTES)
-        except BlockingIOError:
-            return False
-        if not data:
-            self.close()
-            self._closed()
-            return False
-        if len(data) >= _CHATTY_BYTES and not self._wide:
-            # Only now: quiet tasks, the most of them, spare the call and the pipe pages.
-            self._wide = True
-            linux.widen_pipe(self._fd)
-        self._take(data)
-        return True
-
-    def drain(self, reads: int) -> None:
-        """Read what is there without waiting for the loop to say so."""
-        for _ in range(reads):
-            if not self.open or not self._reading or not self.read():
-                return
-
-    def close(self) -> None:
-        self.pause()
-        if self.open:
-            os.close(self._fd)
-            self._fd = -1
-
-
 class Process:
     """A started process. Call `tick` every now and then; await `ended`."""
 
@@ -144,8 +78,8 @@ class Process:
         self._reason: Reason | None = None
         self._message: str | None = None
         self._pipes = (
-            _Pipe(loop, fds[0], lambda data: sink("stdout", data), self._settle),
-            _Pipe(loop, fds[1], lambda data: sink("stderr", data), self._settle),
+            Pipe(loop, fds[0], lambda data: sink("stdout", data), self._settle),
+            Pipe(loop, fds[1], lambda data: sink("stderr", data), self._settle),
         )
         self._unwatch = linux.watch_exit(loop, popen.pid, self._on_exit)
 

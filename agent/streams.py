@@ -13,7 +13,7 @@ from schema.reports import StreamTotal
 MAX_MARKS = 4096
 """A chunk with more keeps every second one: over that, times are finer than anyone reads them."""
 
-_GZIP_LEVEL = 1  # 615 MB/s at ratio 3.4, where zlib-6 does 36 MB/s at 3.9
+_GZIP_LEVEL = 1  # 15 times as fast as zlib at level 6, 4 times as zlib at 1
 _GZIP_WINDOW = 31
 
 

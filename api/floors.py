@@ -1,8 +1,7 @@
 """Where each queue begins: no claim starts below the floor of its lane and priority.
 
 A claimed row leaves a dead entry at the front of the index. Vacuum removes it, unless some long
-transaction may still see it: then each claim would walk over all that were claimed since (9,000
-claims a second fell to 1,800 after 150,000 of them; with floors they stay where they were). So a
+transaction may still see it: then each claim would walk over all that were claimed since. So a
 claim starts at the last number that was claimed before it.
 
 Lower numbers can still come: a transaction that drew its numbers earlier and commits later, a task

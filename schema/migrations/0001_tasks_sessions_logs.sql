@@ -111,7 +111,7 @@ CREATE TABLE attempts (
 );
 
 -- What attempts wrote, as the agents sent it: one gzip member a row. EXTERNAL keeps TOAST from
--- compressing it once more, which costs seven eighths of the ingest rate. One partition a day (of
+-- trying to compress it once more. One partition a day (of
 -- the claim, so that an attempt stays in one), dropped whole by retention.
 CREATE TABLE log_chunks (
     task        bigint NOT NULL,

@@ -94,8 +94,11 @@ async def test_keys_in_another_order_wait_for_each_other(
             await database.execute(insert, "a")
             body = [{"command": "x", "key": "b"}, {"command": "x", "key": "a"}]
             racing = group.create_task(own_api.post("/tasks", body))
-            while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(10):
+                while not await database.fetchval(
+                    "SELECT count(*) FROM pg_locks WHERE NOT granted"
+                ):
+                    await asyncio.sleep(0.01)
             await database.execute(insert, "b")
         reply = await racing
     # The other one's tasks stand under these keys, and they are not the same submissions.
