@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from operator import itemgetter
 
 from api.database import Database
@@ -25,9 +25,9 @@ from api.sessions import Session
 from api.store import claims as store
 from api.store.claims import Claimed
 from api.store.tasks import Queued
-from api.waiters import Line, Waiter, deal
+from api.waiters import LaneSet, Line, Waiter, deal
 
-LaneSet = tuple[int, ...]
+Watched = Callable[[Coroutine[None, None, list[Claimed]]], Awaitable[list[Claimed]]]
 
 _MOST_ROWS = 256
 _LOOK_AGAIN_S = (0.75, 1.25)
@@ -58,31 +58,43 @@ class Claims:
         """Requests that wait."""
         return sum(len(line) for line in self._lines.values())
 
-    async def take(self, session: Session | None, slots: int, wait_s: float) -> list[Claimed]:
+    async def take(
+        self, session: Session | None, slots: int, wait_s: float, watched: Watched | None = None
+    ) -> list[Claimed]:
         """Up to `slots` tasks for a session (None: no labels, no session), maybe after a wait.
 
-        Where the client goes away while a statement is under way, what that gives stays with the
-        session, whose beat delivers it. It is never taken back: the beat may have been answered,
-        and the task may run.
+        `watched` awaits a wait for `take`, and cancels it where the client goes away. What a
+        statement that is under way gives it then stays with the session, whose beat delivers it. It
+        is never taken back: the beat may have been answered, and the task may run.
         """
-        waiter = Waiter(session, slots, parked=wait_s > 0 and not self._stopping)
+        patient = wait_s > 0 and not self._stopping
+        waiter = Waiter(session, slots, self._select(session), patient=patient)
         if session is not None:
             if older := self._by_session.get(session.number):
                 self._leave(older)
             self._by_session[session.number] = waiter
         self._join(waiter)
         try:
-            await asyncio.wait([waiter.tasks], timeout=wait_s or None)
-            waiter.parked = False
-            if waiter.served:
-                await asyncio.wait([waiter.tasks])
-            return waiter.tasks.result() if waiter.tasks.done() else []
-        except asyncio.CancelledError:
-            if not waiter.tasks.cancel():
-                waiter.tasks.exception()  # noted: nobody is left to hear of it
-            raise
+            tasks = await waiter.turn
+            if tasks is None:
+                wait = self._wait(waiter, wait_s)
+                tasks = await (wait if watched is None else watched(wait))
+            return tasks
         finally:
             self._leave(waiter)
+
+    async def _wait(self, waiter: Waiter, wait_s: float) -> list[Claimed]:
+        """Wait, parked, for the turn that brings something, or for the end of the time."""
+        timer = asyncio.get_running_loop().call_later(wait_s, self._lose_patience, waiter)
+        try:
+            return await waiter.turn or []
+        finally:
+            timer.cancel()
+
+    def _lose_patience(self, waiter: Waiter) -> None:
+        waiter.patient = False
+        if not waiter.served:
+            waiter.answer([])
 
     def wake(self, queued: Sequence[Queued]) -> None:
         """Tasks are pending."""
@@ -106,7 +118,7 @@ class Claims:
         self._stopping = True
         for line in self._lines.values():
             for waiter in line:
-                waiter.parked = False
+                waiter.patient = False
         self.wake_all()
 
     async def find_heads(self) -> list[Queued]:
@@ -139,18 +151,18 @@ class Claims:
             self._hungry[lanes] = None
             self._work.set()
 
-    def _select(self, waiter: Waiter) -> LaneSet:
-        session = waiter.session
-        return self._lanes.selected_by(()) if session is None else session.lanes(self._lanes)
+    def _select(self, session: Session | None) -> LaneSet:
+        return self._lanes.plain if session is None else session.lanes(self._lanes)
 
     def _join(self, waiter: Waiter) -> None:
-        waiter.lanes = self._select(waiter)
-        line = self._lines.setdefault(waiter.lanes, Line())
+        line = self._lines.get(waiter.lanes)
+        if line is None:
+            line = self._lines[waiter.lanes] = Line()
         line.add(waiter)
         self._look(waiter.lanes, line)
 
     def _leave(self, waiter: Waiter) -> None:
-        waiter.answer([])
+        waiter.leave()
         if waiter.number is not None and self._by_session.get(waiter.number) is waiter:
             del self._by_session[waiter.number]
         if line := self._lines.get(waiter.lanes):
@@ -172,6 +184,7 @@ class Claims:
             line.clear()
             self._drop_empty(lanes, line)
         for waiter in waiters:
+            waiter.lanes = self._select(waiter.session)
             self._join(waiter)
 
     # Loops
@@ -255,12 +268,13 @@ class Claims:
         return claimed
 
     def _hand_out(self, waiter: Waiter, tasks: list[Claimed]) -> bool:
-        """Answer a waiter; False if it stays parked."""
-        if waiter.tasks.done():  # it went away meanwhile: see take
-            pass
-        elif tasks or not waiter.parked:
+        """Answer a waiter; False if it is to be parked."""
+        if waiter.gone:  # meanwhile: see take
+            return True
+        if tasks or not waiter.patient or self._stopping:
             waiter.answer(tasks)
-        elif self._select(waiter) != waiter.lanes:
+        elif (lanes := self._select(waiter.session)) != waiter.lanes:
+            waiter.lanes = lanes
             self._join(waiter)
         else:
             return False

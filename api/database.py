@@ -41,30 +41,38 @@ async def _keep_session(_connection: object) -> None:
     """
 
 
+def _pool(url: str, size: int, **settings: str) -> "Pool[Any]":
+    pool: Pool[Any] = asyncpg.create_pool(
+        url, min_size=0, max_size=size, reset=_keep_session, timeout=_CONNECT_S,
+        command_timeout=_STATEMENT_S,
+        server_settings={"application_name": "distributed-worker", **settings},
+    )  # fmt: skip
+    return pool
+
+
 class Database:
-    """Bounded access: who waits too long for a connection or an answer gets a TimeoutError."""
+    """Bounded access: who waits too long for a connection or an answer gets a TimeoutError.
+
+    Two pools share the connections. Forty people who listed tasks kept agents from renewing
+    their sessions; and the statements of agents at work have one good plan each, which is kept,
+    while those of people have filters that want a plan for each set of values.
+    """
 
     def __init__(self, url: str, pool_size: int) -> None:
         self.url = url
-        self._readers = asyncio.Semaphore(pool_size // 2)
-        self._pool: Pool[Any] = asyncpg.create_pool(
-            url, min_size=0, max_size=pool_size, reset=_keep_session, timeout=_CONNECT_S,
-            command_timeout=_STATEMENT_S,
-            server_settings={"application_name": "distributed-worker"},
-        )  # fmt: skip
+        people = pool_size // 2
+        # Planned anew each time, as the planner would have it, a claim took twice as long.
+        self._agents = _pool(url, pool_size - people, plan_cache_mode="force_generic_plan")
+        self._people = _pool(url, people)
 
     def acquire(self) -> "PoolAcquireContext[Any]":
-        """Borrow a connection for a few statements."""
-        return self._pool.acquire(timeout=_ACQUIRE_S)
+        """Borrow a connection for a few statements of the system itself."""
+        return self._agents.acquire(timeout=_ACQUIRE_S)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
-        """Borrow a connection for what people look at.
-
-        They get half of the pool at most and ten seconds each: forty of them that listed tasks
-        kept agents from renewing their sessions.
-        """
-        async with asyncio.timeout(_READ_S), self._readers, self.acquire() as connection:
+        """Borrow a connection for what people look at, for ten seconds at most."""
+        async with asyncio.timeout(_READ_S), self._people.acquire() as connection:
             yield connection
 
     async def connect(self) -> "asyncpg.Connection[Any]":
@@ -76,7 +84,8 @@ class Database:
         return connection
 
     async def __aenter__(self) -> Self:
-        await self._pool
+        await self._agents
+        await self._people
         return self
 
     async def __aexit__(
@@ -85,4 +94,5 @@ class Database:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        self._pool.terminate()
+        self._agents.terminate()
+        self._people.terminate()

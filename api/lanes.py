@@ -29,6 +29,12 @@ class Lanes:
         """All that are known."""
         return list(self._lanes.values())
 
+    @property
+    def plain(self) -> tuple[int, ...]:
+        """The lane of tasks that need nothing, if there was one: what no label at all selects."""
+        lane = self._lanes.get(())
+        return () if lane is None else (lane,)
+
     def knows(self, lanes: Iterable[int]) -> bool:
         """Whether all these numbers are known."""
         return set(lanes) <= set(self._lanes.values())

@@ -7,34 +7,63 @@ from collections.abc import Iterator
 from api.sessions import Session
 from api.store.claims import Claimed
 
+LaneSet = tuple[int, ...]
+
 
 class Waiter:
-    """One request for tasks."""
+    """One request for tasks. It looks once, together with others, and is parked if it may wait."""
 
-    def __init__(self, session: Session | None, slots: int, *, parked: bool) -> None:
+    def __init__(
+        self, session: Session | None, slots: int, lanes: LaneSet, *, patient: bool
+    ) -> None:
         self.session = session
         self.slots = slots
-        self.parked = parked
+        self.lanes = lanes
+        self.patient = patient
         """Stays when there is nothing."""
-        self.lanes: tuple[int, ...] = ()
         self.served = False
         """A statement that may give it tasks is under way: it stands in no line."""
-        self.tasks: asyncio.Future[list[Claimed]] = asyncio.get_running_loop().create_future()
+        self._parked = False
+        self.turn = _future()
+        """Tasks, or None where it was parked: then the next turn is to be awaited."""
 
     @property
     def number(self) -> int | None:
         """Row of the session; None for an agent of the compatible routes."""
         return None if self.session is None else self.session.number
 
+    @property
+    def gone(self) -> bool:
+        """Whether it was answered, or its client went away."""
+        return self.turn.done()
+
     def answer(self, tasks: list[Claimed]) -> None:
         """End the wait."""
-        if not self.tasks.done():
-            self.tasks.set_result(tasks)
+        if not self.turn.done():
+            self.turn.set_result(tasks)
 
     def fail(self, error: Exception) -> None:
         """End the wait without an answer."""
-        if not self.tasks.done():
-            self.tasks.set_exception(error)
+        if not self.turn.done():
+            self.turn.set_exception(error)
+
+    def leave(self) -> None:
+        """Nobody waits any more; an error that came too late is noted as seen."""
+        if not self.turn.done():
+            self.turn.set_result([])
+        elif not self.turn.cancelled():
+            self.turn.exception()
+
+    def park(self) -> None:
+        """Let it know, once, that it waits for a later turn."""
+        if not self._parked:
+            self._parked = True
+            turn, self.turn = self.turn, _future()
+            turn.set_result(None)
+
+
+def _future() -> "asyncio.Future[list[Claimed] | None]":
+    return asyncio.get_running_loop().create_future()
 
 
 class Line:
@@ -94,6 +123,7 @@ class Line:
     def park(self, waiters: list[Waiter]) -> None:
         """Found nothing: back to the front, in their order."""
         for waiter in reversed(waiters):
+            waiter.park()
             self._parked[waiter] = None
             self._parked.move_to_end(waiter, last=False)
 

@@ -64,8 +64,9 @@ async def claim(request: Request[Any, Any, Any]) -> ClaimReply:
     found = services(request)
     sent = await bodies.decoded(request, _claim, found.settings.max_body_bytes)
     session = await found.sessions.find(sent.session)
-    take = found.claims.take(session, sent.slots, sent.wait)
-    tasks = await (while_connected(request, take) if sent.wait else take)
+    tasks = await found.claims.take(
+        session, sent.slots, sent.wait, lambda wait: while_connected(request, wait)
+    )
     return ClaimReply(tuple(task.for_agent(session.number, found.lease_key) for task in tasks))
 
 
@@ -86,7 +87,7 @@ async def claim(request: Request[Any, Any, Any]) -> ClaimReply:
 async def report(request: Request[Any, Any, Any]) -> ReportReply:
     """Hand in log chunks and results; one verdict each, in order, when they are committed."""
     found = services(request)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = bodies.header(request, b"content-type").partition(";")[0].strip()
     if kind not in {MSGPACK, "application/json"}:
         raise ProblemError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

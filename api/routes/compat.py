@@ -111,7 +111,7 @@ def _chunk(task_id: int, owned: PulledAttempt, sent: CompatLogs) -> Chunk:
         stream=STREAMS[sent.kind],
         position=sent.index,
         size=len(data),
-        lines=data.count(b"\n"),
+        lines=bodies.count_lines(data),
         crc=isal_zlib.crc32(data),
         marks=b"",
         content=bodies.deflate(data),

@@ -62,7 +62,7 @@ async def claim_many(
         [floor.queue_seq for floor in floors],
         sessions,
     )
-    return [(row[0] - 1, Queued(row[1], row[2], row[3]), _claimed(row, 4)) for row in rows]
+    return [(row[0], Queued(row[1], row[2], row[3]), _claimed(row, 4)) for row in rows]
 
 
 async def queue_heads(connection: Connection, lanes: Iterable[int]) -> list[Queued]:

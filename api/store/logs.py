@@ -1,6 +1,5 @@
 """Log chunks: stored as they came, one gzip member a row, in a partition a day."""
 
-import io
 import struct
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
@@ -105,19 +104,22 @@ def _binary_row(chunk: Chunk) -> tuple[bytes, ...]:
     return (fixed, struct.pack("!i", len(marks)), marks, struct.pack("!i", len(content)), content)
 
 
-def binary_rows(chunks: Iterable[Chunk]) -> bytes:
-    """Rows in COPY's binary form, without head and tail; may run in any thread."""
-    return b"".join(part for chunk in chunks for part in _binary_row(chunk))
+def binary_rows(chunks: Iterable[Chunk]) -> bytearray:
+    """All that COPY is to be sent, in its binary form; may run in any thread."""
+    rows = (part for chunk in chunks for part in _binary_row(chunk))
+    return bytearray(b"").join((_COPY_HEAD, *rows, _COPY_TAIL))
 
 
-async def copy_chunks(connection: Connection, rows: bytes) -> None:
+async def copy_chunks(connection: Connection, rows: bytearray) -> None:
     """Store new chunks, given as binary_rows; UniqueViolationError when any was stored before.
 
     `copy_records_to_table` would prepare a statement on each call and encode on the event loop.
+    Bytes that are no bytearray would be taken for the name of a file; a file would be read in
+    pieces of 512 KiB, each in a thread.
     """
     await connection.copy_to_table(
         "log_chunks",
-        source=io.BytesIO(b"".join((_COPY_HEAD, rows, _COPY_TAIL))),
+        source=rows,  # type: ignore[arg-type]  # its stub knows nothing of buffers
         format="binary",
         columns=_COLUMNS,
     )
