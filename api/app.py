@@ -19,6 +19,7 @@ from api.lanes import Lanes
 from api.metrics import watch_depths
 from api.notices import Notices
 from api.problems import HANDLERS
+from api.pulled import PulledAttempts
 from api.reaper import Reaper
 from api.reports import Reports
 from api.routes import agents, compat, groups, home, logs, tasks
@@ -97,6 +98,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
             crash_limit=settings.crash_limit,
             queue_bytes=settings.max_queue_bytes,
         )
+        pulled = PulledAttempts(database)
         reaper = Reaper(database, notices, settings, writer.refresh_days)
         await _patiently(reaper.prepare)
         notices.on_queued = claims.wake
@@ -124,6 +126,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
                     "sessions": sessions.run,
                     "claims": claims.run,
                     "writer": writer.run,
+                    "pulled": pulled.run,
                     "depths": lambda: watch_depths(
                         {"claims": lambda: claims.waiting, "reports": lambda: writer.waiting}
                     ),
@@ -140,6 +143,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
                     claims,
                     writer,
                     Reports(writer, lease_key),
+                    pulled,
                     lease_key,
                 )
             finally:

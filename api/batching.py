@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from msgspec import Struct
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -19,25 +21,27 @@ class QueueFullError(Exception):
     """More waits than there is room for: the sender shall come back later."""
 
 
+class Bounds(Struct, frozen=True):
+    """How much goes together, or may wait."""
+
+    items: int
+    bytes: int = 2**62
+
+
 class Coalescer(Generic[Item, Answer]):
     """Hands batches of items to `flush`, which gives one answer per item or raises for all.
 
-    At most `flushes` of them run at a time, each with at most `batch_bytes` (but at least one
-    item); at most `queue_bytes` wait.
+    At most `flushes` of them run at a time, each within `batch` (but with at least one item); what
+    waits stays within `queue`.
     """
 
     def __init__(
-        self,
-        flush: Flush[Item, Answer],
-        *,
-        flushes: int,
-        batch_bytes: int,
-        queue_bytes: int,
+        self, flush: Flush[Item, Answer], *, flushes: int = 1, batch: Bounds, queue: Bounds
     ) -> None:
         self._flush = flush
         self._flushes = flushes
-        self._batch_bytes = batch_bytes
-        self._queue_bytes = queue_bytes
+        self._batch = batch
+        self._bounds = queue
         self._queue: deque[tuple[Item, int, asyncio.Future[Answer]]] = deque()
         self._waiting_bytes = 0
         self._work = asyncio.Event()
@@ -47,9 +51,12 @@ class Coalescer(Generic[Item, Answer]):
         """Items that wait."""
         return len(self._queue)
 
-    async def submit(self, item: Item, size: int) -> Answer:
+    async def submit(self, item: Item, size: int = 0) -> Answer:
         """Wait for the answer to one item of `size` bytes; QueueFullError when too much waits."""
-        if self._queue and self._waiting_bytes + size > self._queue_bytes:
+        waiting = len(self._queue)
+        if waiting and (
+            waiting >= self._bounds.items or self._waiting_bytes + size > self._bounds.bytes
+        ):
             raise QueueFullError
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.append((item, size, future))
@@ -79,7 +86,10 @@ class Coalescer(Generic[Item, Answer]):
     def _take(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
         batch: list[tuple[Item, asyncio.Future[Answer]]] = []
         taken = 0
-        while self._queue and (not batch or taken + self._queue[0][1] <= self._batch_bytes):
+        while self._queue and (
+            not batch
+            or (len(batch) < self._batch.items and taken + self._queue[0][1] <= self._batch.bytes)
+        ):
             item, size, future = self._queue.popleft()
             self._waiting_bytes -= size
             taken += size

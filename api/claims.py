@@ -73,9 +73,10 @@ class Claims:
             if older := self._by_session.get(session.number):
                 self._leave(older)
             self._by_session[session.number] = waiter
+        first = waiter.turn
         self._join(waiter)
         try:
-            tasks = await waiter.turn
+            tasks = await first
             if tasks is None:
                 wait = self._wait(waiter, wait_s)
                 tasks = await (wait if watched is None else watched(wait))
@@ -158,6 +159,9 @@ class Claims:
         line = self._lines.get(waiter.lanes)
         if line is None:
             line = self._lines[waiter.lanes] = Line()
+        if waiter.patient and line.quiet:
+            line.park_last(waiter)
+            return
         line.add(waiter)
         self._look(waiter.lanes, line)
 

@@ -1,9 +1,9 @@
 """Reading logs: what a log says of itself, and its bytes, streamed in bounded memory."""
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal
 
 from msgspec import Struct
@@ -134,7 +134,7 @@ class LogReader:
         """(first byte, bytes, marks) of the stored chunks from number `first` on."""
         async for number, chunk in self._stored(contents, first):
             if len(chunk.content) > bodies.INLINE_BYTES:
-                data = await asyncio.to_thread(bodies.inflate, chunk.content, chunk.size)
+                data = await bodies.in_thread(partial(bodies.inflate, chunk.content, chunk.size))
             else:
                 data = bodies.inflate(chunk.content, chunk.size)
             times = marks.decode(chunk.marks) or [(0, chunk.received_us)]

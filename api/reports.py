@@ -4,12 +4,13 @@ Leases and gzip members are checked, large ones in a thread; nothing that the wi
 is believed.
 """
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import lru_cache, partial
 
+from msgspec import Struct
+
 from api import bodies
-from api.bodies import BadGzipError
+from api.bodies import BadGzipError, Decoder
 from api.store import results as result_store
 from api.store.logs import STREAMS, Chunk
 from api.store.results import AttemptKey, Ended
@@ -27,7 +28,25 @@ from schema.reports import (
     Verdict,
 )
 
+_Verify = Callable[[LogChunk], Chunk | Verdict]
+
 _LEASES = 8192  # remembered as genuine; some 300 bytes each
+
+
+class _Verifying(Struct, frozen=True):
+    decoder: Decoder[Report]
+    verify: _Verify
+
+    def decode(self, body: bytes, /) -> "Received":
+        report = self.decoder.decode(body)
+        return Received(report, [self.verify(chunk) for chunk in report.chunks])
+
+
+class Received(Struct, frozen=True):
+    """A report and what became of its chunks where they were looked at."""
+
+    report: Report
+    chunks: list[Chunk | Verdict]
 
 
 class Reports:
@@ -38,13 +57,13 @@ class Reports:
         # A task that writes a log brings its lease many times; checking it takes 5 us.
         self._proof = lru_cache(_LEASES)(partial(lease.verify, key=lease_key))
 
-    async def accept(self, report: Report) -> ReportReply:
-        """Verify and write one report."""
-        size = sum(len(chunk.content) + len(chunk.marks) for chunk in report.chunks)
-        if size > bodies.INLINE_BYTES:
-            chunks = await asyncio.to_thread(self._verify_all, report.chunks)
-        else:
-            chunks = self._verify_all(report.chunks)
+    def decoder(self, decoder: Decoder[Report]) -> Decoder[Received]:
+        """Decodes a report and verifies its chunks: what a thread does with a large body."""
+        return _Verifying(decoder, self._verify)
+
+    async def accept(self, received: Received) -> ReportReply:
+        """Write one report."""
+        report, chunks = received.report, received.chunks
         refused = {
             self._attempt(sent.lease)
             for sent, chunk in zip(report.chunks, chunks, strict=True)
@@ -70,9 +89,6 @@ class Reports:
         except BadLeaseError:
             return None
         return proof.task, proof.attempt
-
-    def _verify_all(self, chunks: Sequence[LogChunk]) -> list[Chunk | Verdict]:
-        return [self._verify(chunk) for chunk in chunks]
 
     def _verify(self, sent: LogChunk) -> Chunk | Verdict:
         try:

@@ -1,20 +1,26 @@
 """Live sessions: who they are, their renewal in one write every few seconds, their beats."""
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Iterable
 from http import HTTPStatus
 
+import msgspec
+
+from api.batching import Bounds, Coalescer
 from api.database import Database
 from api.lanes import Lanes
 from api.problems import ProblemError
 from api.store import claims as claim_store
 from api.store import sessions as store
+from api.store.claims import Claimed
+from api.store.sessions import SessionRow
 from schema.sessions import Beat, BeatReply, Held, SessionOpen, SessionOpened
 
 _RENEW_S = 3.0
+_LOOKS = Bounds(items=1000)
+_WAITING = Bounds(items=100_000)
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +63,13 @@ class Sessions:
         self._by_id: dict[str, Session] = {}
         self._by_number: dict[int, str] = {}
         self._stopping = False
+        # A server that starts again is asked by a whole fleet at once.
+        self._rows: Coalescer[str, SessionRow | None] = Coalescer(
+            self._find_many, batch=_LOOKS, queue=_WAITING
+        )
+        self._held: Coalescer[int, list[tuple[Claimed, bool]]] = Coalescer(
+            self._held_by_many, batch=_LOOKS, queue=_WAITING
+        )
 
     async def open(self, request: SessionOpen) -> SessionOpened:
         """Start a session; end the one that it replaces, whose tasks the next tick queues again."""
@@ -64,7 +77,7 @@ class Sessions:
         sent_at = asyncio.get_running_loop().time()
         async with self._database.acquire() as connection, connection.transaction():
             if request.replaces is not None:
-                old = await store.find_session(connection, request.replaces)
+                (old,) = await store.find_many(connection, [request.replaces])
                 if old is not None:
                     await store.end_session(connection, old.id, "replaced")
             number = await store.open_session(connection, secret, request)
@@ -81,8 +94,7 @@ class Sessions:
         now = asyncio.get_running_loop().time()
         if session is None or session.renewed_at + self._lease_s < now:
             # Not known here, or it may be dead by now: only the database can tell.
-            async with self._database.acquire() as connection:
-                row = await store.find_session(connection, secret)
+            row = await self._rows.submit(secret)
             if row is None or row.ended:
                 self._forget(secret)
                 raise SessionGoneError
@@ -118,17 +130,24 @@ class Sessions:
                 or self._stopping
             ):
                 return reply
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(deadline):
-                    await session.wake.wait()
+            if not await _woken(session.wake, deadline):
+                # Nobody told of anything; if a notice was lost, the next beat's look finds it.
+                return msgspec.structs.replace(reply, lease_s=self._lease_left(session, asked_at))
             if request.session not in self._by_id:
                 raise SessionGoneError
+
+    async def _find_many(self, secrets: list[str]) -> list[SessionRow | None]:
+        async with self._database.acquire() as connection:
+            return await store.find_many(connection, secrets)
+
+    async def _held_by_many(self, sessions: list[int]) -> list[list[tuple[Claimed, bool]]]:
+        async with self._database.acquire() as connection:
+            return await claim_store.held_by_many(connection, sessions)
 
     async def _news(
         self, session: Session, held: tuple[Held, ...] | None, asked_at: float
     ) -> BeatReply:
-        async with self._database.acquire() as connection:
-            owned = await claim_store.held_by(connection, session.number)
+        owned = await self._held.submit(session.number)
         cancel: list[Held] = [(task.id, task.attempt) for task, cancelled in owned if cancelled]
         redeliver = []
         if held is not None:
@@ -140,13 +159,19 @@ class Sessions:
             ]
             cancel += sorted(named - {(task.id, task.attempt) for task, _ in owned})
         return BeatReply(
-            # Counted from the request, as the agent counts, whose renewal was committed while it
-            # was parked: counted from the reply, the time of parking would be lost twice.
-            lease_s=max(0.0, session.renewed_at + self._lease_s - asked_at),
+            lease_s=self._lease_left(session, asked_at),
             cancel=tuple(cancel),
             redeliver=tuple(redeliver),
             drain=session.drain,
         )
+
+    def _lease_left(self, session: Session, asked_at: float) -> float:
+        """Seconds, counted from the request, as the agent counts.
+
+        Its renewal was committed while it was parked: counted from the reply, the time of parking
+        would be lost twice.
+        """
+        return max(0.0, session.renewed_at + self._lease_s - asked_at)
 
     def wake(self, numbers: Iterable[int]) -> None:
         """Something changed for these sessions: their parked beats look again."""
@@ -164,7 +189,13 @@ class Sessions:
         self.wake_all()
 
     async def run(self) -> None:
-        """Renew what was heard of, every few seconds, until cancelled."""
+        """Answer, and renew what was heard of every few seconds, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._rows.run())
+            group.create_task(self._held.run())
+            group.create_task(self._renew_for_ever())
+
+    async def _renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(min(_RENEW_S, self._lease_s / 10))
             try:
@@ -214,3 +245,13 @@ class Sessions:
         if session is not None:
             self._by_number.pop(session.number, None)
             session.wake.set()
+
+
+async def _woken(wake: asyncio.Event, deadline: float) -> bool:
+    """Wait for the event; False where the deadline came first."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            await wake.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -95,6 +95,14 @@ class Line:
         """Whether somebody should look."""
         return bool(self._new) or (self.woken and bool(self._parked))
 
+    @property
+    def quiet(self) -> bool:
+        """Whether others looked, found nothing, and nothing was heard of since.
+
+        Of ten thousand idle agents some hundred ask anew in a second: they need not look.
+        """
+        return bool(self._parked) and not (self._new or self.woken or self.served)
+
     def add(self, waiter: Waiter) -> None:
         """A newcomer."""
         self._new[waiter] = None
@@ -119,6 +127,11 @@ class Line:
         while self._new and len(taken) < most:
             taken.append(self._new.popitem(last=False)[0])
         return taken
+
+    def park_last(self, waiter: Waiter) -> None:
+        """A newcomer that need not look."""
+        waiter.park()
+        self._parked[waiter] = None
 
     def park(self, waiters: list[Waiter]) -> None:
         """Found nothing: back to the front, in their order."""

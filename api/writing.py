@@ -4,7 +4,6 @@ One transaction stores the chunks of many reports and then ends their attempts, 
 never committed before its own logs.
 """
 
-import asyncio
 import itertools
 import logging
 from collections import Counter
@@ -15,7 +14,7 @@ import asyncpg
 from msgspec import Struct
 
 from api import bodies
-from api.batching import Coalescer
+from api.batching import Bounds, Coalescer
 from api.database import Database
 from api.metrics import CHUNK_BYTES, CHUNKS, RESULTS
 from api.notices import Notices
@@ -26,7 +25,8 @@ from api.store.logs import Chunk, ChunkKey
 from api.store.results import AttemptKey, Ended
 from schema.reports import Verdict
 
-_BATCH_BYTES = 8 * 1024 * 1024
+_BATCH = Bounds(items=1000, bytes=8 * 1024 * 1024)
+_QUEUE_ITEMS = 100_000
 _CONNECTIONS = 2  # two COPYs in flight keep both a core and the disk busy
 _TRIES = 4
 _CAREFULLY = (
@@ -82,7 +82,10 @@ class Writer:
         self._crash_limit = crash_limit
         self._days: frozenset[date] = frozenset()
         self._coalescer: Coalescer[Writes, Written] = Coalescer(
-            self._flush, flushes=_CONNECTIONS, batch_bytes=_BATCH_BYTES, queue_bytes=queue_bytes
+            self._flush,
+            flushes=_CONNECTIONS,
+            batch=_BATCH,
+            queue=Bounds(_QUEUE_ITEMS, queue_bytes),
         )
 
     @property
@@ -179,7 +182,7 @@ async def _plan(batch: list[Writes], days: frozenset[date], *, careful: bool) ->
     fast.sort(key=lambda chunk: chunk.key)  # so that two batches cannot lock each other out
     rows = None
     if sum(chunk.weight for chunk in fast) > bodies.INLINE_BYTES:
-        rows = await asyncio.to_thread(log_store.binary_rows, fast)
+        rows = await bodies.in_thread(lambda: log_store.binary_rows(fast))
     elif fast:
         rows = log_store.binary_rows(fast)
     return _Plan(days, rows, merged, careful)

@@ -93,10 +93,10 @@ async def report(request: Request[Any, Any, Any]) -> ReportReply:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"Content-Type {kind!r}: send {MSGPACK} or application/json",
         )
-    decoder = _report_msgpack if kind == MSGPACK else _report_json
-    sent = await bodies.decoded(request, decoder, found.settings.max_body_bytes)
-    await found.sessions.find(sent.session)
-    return await found.reports.accept(sent)
+    decoder = found.reports.decoder(_report_msgpack if kind == MSGPACK else _report_json)
+    received = await bodies.decoded(request, decoder, found.settings.max_body_bytes)
+    await found.sessions.find(received.report.session)
+    return await found.reports.accept(received)
 
 
 @get("/agents", tags=["agents"])

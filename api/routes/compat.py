@@ -5,12 +5,10 @@ come joined by newlines without a final one, in batches numbered from 0 for each
 not; the status may come before the last batch.
 """
 
-import asyncio
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from isal import isal_zlib
 from litestar import Request, patch, post
 
 from api import bodies
@@ -18,18 +16,48 @@ from api.problems import ProblemError
 from api.routes.described import body
 from api.routes.services import Services, services
 from api.routes.tasks import TaskId, no_task
-from api.store import results
 from api.store import tasks as task_store
 from api.store.logs import STREAMS, Chunk
 from api.store.results import Ended, PulledAttempt
 from api.writing import Writes
 from schema.claims import PulledTask
 from schema.reports import CompatLogs, CompatStatus
-from schema.tasks import FINAL
+from schema.tasks import FINAL, Stream
 
 _logs = msgspec.json.Decoder(CompatLogs)
 _status = msgspec.json.Decoder(CompatStatus)
-_INLINE_CHARS = 16_384
+
+
+class _Batch(msgspec.Struct, frozen=True, gc=False):
+    """One batch of lines as it is stored, of an attempt that is not known yet."""
+
+    kind: Stream
+    index: int
+    size: int
+    lines: int
+    content: bytes
+
+    @classmethod
+    def decode(cls, body: bytes) -> "_Batch":
+        """Compress it again as it was written, with the newline that the agent left out."""
+        sent = _logs.decode(body)
+        data = (sent.content + "\n").encode()
+        return cls(sent.kind, sent.index, len(data), bodies.count_lines(data), bodies.deflate(data))
+
+    def chunk(self, task: int, owned: PulledAttempt) -> Chunk:
+        """For the table."""
+        return Chunk(
+            day=owned.day,
+            task=task,
+            attempt=owned.attempt,
+            stream=STREAMS[self.kind],
+            position=self.index,
+            size=self.size,
+            lines=self.lines,
+            crc=bodies.crc_of(self.content),
+            marks=b"",
+            content=self.content,
+        )
 
 
 @post("/tasks/pull", status_code=200, tags=["compatible"])
@@ -49,13 +77,9 @@ async def pull(request: Request[Any, Any, Any]) -> PulledTask | None:
 async def add_logs(request: Request[Any, Any, Any], task_id: TaskId) -> dict[str, str]:
     """Store one batch of lines of a pulled task."""
     found = services(request)
-    sent = await bodies.decoded(request, _logs, found.settings.max_body_bytes)
+    sent = await bodies.decoded(request, _Batch, found.settings.max_body_bytes)
     owned = await _pulled(found, task_id)
-    if len(sent.content) > _INLINE_CHARS:
-        chunk = await asyncio.to_thread(_chunk, task_id, owned, sent)
-    else:
-        chunk = _chunk(task_id, owned, sent)
-    written = await found.writer.write(Writes([chunk], [], resent=False))
+    written = await found.writer.write(Writes([sent.chunk(task_id, owned)], [], resent=False))
     verdict = written.chunks[0]
     if verdict.verdict == "conflict":
         raise ProblemError(
@@ -89,33 +113,16 @@ async def set_status(request: Request[Any, Any, Any], task_id: TaskId) -> dict[s
 
 
 async def _pulled(found: Services, task_id: int) -> PulledAttempt:
-    async with found.database.acquire() as connection:
-        owned = await results.pulled_attempt(connection, task_id)
-        if owned is None and not await task_store.get_many(connection, [task_id]):
-            raise no_task(task_id)
+    owned = await found.pulled.find(task_id)
     if owned is None:
+        async with found.database.acquire() as connection:
+            if not await task_store.get_many(connection, [task_id]):
+                raise no_task(task_id)
         raise ProblemError(
             HTTPStatus.CONFLICT,
             f"task {task_id} was not taken through /tasks/pull: its agent reports to /reports",
         )
     return owned
-
-
-def _chunk(task_id: int, owned: PulledAttempt, sent: CompatLogs) -> Chunk:
-    """Lines as they were written, with the newline that the agent left out at the end."""
-    data = sent.content.encode() + b"\n"
-    return Chunk(
-        day=owned.day,
-        task=task_id,
-        attempt=owned.attempt,
-        stream=STREAMS[sent.kind],
-        position=sent.index,
-        size=len(data),
-        lines=bodies.count_lines(data),
-        crc=isal_zlib.crc32(data),
-        marks=b"",
-        content=bodies.deflate(data),
-    )
 
 
 HANDLERS = [pull, add_logs, set_status]

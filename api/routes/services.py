@@ -13,6 +13,7 @@ from api.database import Database
 from api.lanes import Lanes
 from api.notices import Notices
 from api.problems import ProblemError
+from api.pulled import PulledAttempts
 from api.reports import Reports
 from api.sessions import Sessions
 from api.settings import Settings
@@ -34,6 +35,7 @@ class Services(Struct, frozen=True):
     claims: Claims
     writer: Writer
     reports: Reports
+    pulled: PulledAttempts
     lease_key: bytes
 
 

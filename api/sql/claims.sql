@@ -68,9 +68,9 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS head;
 
--- name: held_by
--- What a session holds, for its beat.
-SELECT id, attempt, day, command, env, cwd, timeout_s, exclusive, cancel_requested
+-- name: held_by_many
+-- What sessions hold, for their beats.
+SELECT session, cancel_requested, id, attempt, day, command, env, cwd, timeout_s, exclusive
 FROM tasks
-WHERE session = $1 AND status = 'in_progress'
+WHERE session = ANY ($1::bigint[]) AND status = 'in_progress'
 ORDER BY id;

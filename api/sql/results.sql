@@ -126,15 +126,15 @@ WHERE t.status = 'in_progress' AND t.session IS NULL
 ORDER BY t.id
 LIMIT 1000;
 
--- name: pulled_attempt
+-- name: pulled_attempts
 -- The attempt that a compatible agent means when it names the task alone: the newest one, as long
 -- as the compatible routes claimed it. A task that waits to run again has it in the history: the
 -- agent may send its last batch after the status, and the status twice.
-SELECT attempt, day, status FROM tasks
-WHERE id = $1 AND session IS NULL AND started_at IS NOT NULL
+SELECT id, attempt, day, status FROM tasks
+WHERE id = ANY ($1::bigint[]) AND session IS NULL AND started_at IS NOT NULL
 UNION ALL
-SELECT a.attempt, a.day,
+SELECT t.id, a.attempt, a.day,
     CASE WHEN a.exit_code = 0 THEN 'succeeded' WHEN a.reason = 'cancelled' THEN a.reason ELSE 'failed' END
 FROM tasks AS t
 JOIN attempts AS a ON a.task = t.id AND a.attempt = t.attempt
-WHERE t.id = $1 AND t.started_at IS NULL AND a.session IS NULL;
+WHERE t.id = ANY ($1::bigint[]) AND t.started_at IS NULL AND a.session IS NULL;

@@ -3,11 +3,12 @@ INSERT INTO sessions (digest, agent, labels, slots, version)
 VALUES ($1, $2, $3, $4, $5)
 RETURNING id;
 
--- name: find_session
+-- name: find_many
 -- Seconds since the last committed renewal, by the database's clock.
-SELECT id, labels, drain, extract(epoch FROM now() - seen_at)::float8 AS age_s, ended_at IS NOT NULL
+SELECT digest, id, labels, drain, extract(epoch FROM now() - seen_at)::float8 AS age_s,
+    ended_at IS NOT NULL
 FROM sessions
-WHERE digest = $1;
+WHERE digest = ANY ($1::bytea[]);
 
 -- name: renew_many
 -- In order of their ids, as every statement that locks several sessions.

@@ -70,7 +70,11 @@ async def queue_heads(connection: Connection, lanes: Iterable[int]) -> list[Queu
     return [Queued(*row) for row in await connection.fetch(_SQL["queue_heads"], list(lanes))]
 
 
-async def held_by(connection: Connection, session: int) -> list[tuple[Claimed, bool]]:
-    """All that a session holds, and whether it shall be cancelled."""
-    rows = await connection.fetch(_SQL["held_by"], session)
-    return [(_claimed(row, 0), row["cancel_requested"]) for row in rows]
+async def held_by_many(
+    connection: Connection, sessions: Sequence[int]
+) -> list[list[tuple[Claimed, bool]]]:
+    """All that each session holds, and whether it shall be cancelled."""
+    held: dict[int, list[tuple[Claimed, bool]]] = {session: [] for session in sessions}
+    for row in await connection.fetch(_SQL["held_by_many"], list(held)):
+        held[row[0]].append((_claimed(row, 2), row[1]))
+    return [held[session] for session in sessions]

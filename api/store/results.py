@@ -161,7 +161,10 @@ async def silent_pulled(connection: Connection, silence_s: float) -> list[Ended]
     ]
 
 
-async def pulled_attempt(connection: Connection, task: int) -> PulledAttempt | None:
-    """The newest attempt of a task, if the compatible routes claimed it."""
-    row = await connection.fetchrow(_SQL["pulled_attempt"], task)
-    return None if row is None else PulledAttempt(*row)
+async def pulled_attempts(
+    connection: Connection, tasks: Sequence[int]
+) -> list[PulledAttempt | None]:
+    """The newest attempt of each task, if the compatible routes claimed it."""
+    rows = await connection.fetch(_SQL["pulled_attempts"], tasks)
+    found = {row[0]: PulledAttempt(row[1], row[2], row[3]) for row in rows}
+    return [found.get(task) for task in tasks]

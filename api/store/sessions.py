@@ -1,7 +1,7 @@
 """Sessions: the lives of agents."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -42,10 +42,14 @@ async def open_session(connection: Connection, session: str, request: SessionOpe
     )
 
 
-async def find_session(connection: Connection, session: str) -> SessionRow | None:
-    """Look a session up by its secret id."""
-    row = await connection.fetchrow(_SQL["find_session"], _digest(session))
-    return None if row is None else SessionRow(row[0], tuple(row[1]), *tuple(row)[2:])
+async def find_many(connection: Connection, sessions: Sequence[str]) -> list[SessionRow | None]:
+    """Look sessions up by their secret ids, in their order."""
+    digests = [_digest(session) for session in sessions]
+    rows = {
+        row[0]: SessionRow(row[1], tuple(row[2]), *tuple(row)[3:])
+        for row in await connection.fetch(_SQL["find_many"], digests)
+    }
+    return [rows.get(digest) for digest in digests]
 
 
 async def renew_many(connection: Connection, sessions: Iterable[int]) -> dict[int, bool]:

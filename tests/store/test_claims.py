@@ -39,8 +39,8 @@ async def test_the_best_task_goes_to_the_first_place(connection: asyncpg.Connect
     high = await submit(connection, needs=("places",), priority=8)
     lane = await lanes_of(connection, "places")
     assert [task.id for task in await claim(connection, [lane], [other, one])] == [high, low]
-    assert [task.id for task, _ in await store.held_by(connection, other)] == [high]
-    assert [task.id for task, _ in await store.held_by(connection, one)] == [low]
+    held = await store.held_by_many(connection, [other, one])
+    assert [[task.id for task, _ in each] for each in held] == [[high], [low]]
 
 
 async def test_other_lanes_are_not_touched(connection: asyncpg.Connection) -> None:
@@ -129,7 +129,7 @@ async def test_held_is_what_runs_with_its_cancellations(connection: asyncpg.Conn
     runs = await running(connection, mine, needs="held-2")
     await running(connection, neighbours, needs="held-3")
     await submit(connection, needs=("held-4",))
-    held = await store.held_by(connection, mine)
+    (held,) = await store.held_by_many(connection, [mine])
     assert [(task.id, task.attempt, cancel) for task, cancel in held] == [
         (asked.id, 1, True),
         (runs.id, 1, False),

@@ -74,11 +74,11 @@ _DAY = "'2026-05-17'::date"
 _HOT = [
     ("claims", "claim_many", f"{_FLOORS}, ARRAY[1, 2]::bigint[]", {"tasks_queue", "tasks_pkey"}),
     ("claims", "queue_heads", f"ARRAY[{_LANE}]", {"tasks_queue"}),
-    ("claims", "held_by", "7", {"tasks_held"}),
+    ("claims", "held_by_many", "ARRAY[7]::bigint[]", {"tasks_held"}),
     ("results", "finish_many", f"{_RESULT}, 5", {"tasks_pkey"}),
     ("results", "ended_before", "ARRAY[7]::bigint[], ARRAY[1], ARRAY[1]::bigint[], ARRAY['exit']",
      {"tasks_pkey", "attempts_pkey"}),
-    ("results", "pulled_attempt", "7", {"tasks_pkey", "attempts_pkey"}),
+    ("results", "pulled_attempts", "ARRAY[7]::bigint[]", {"tasks_pkey", "attempts_pkey"}),
     ("tasks", "find_keys", "ARRAY['key 5']", {"tasks_key"}),
     ("tasks", "group_counts", "'group 5'", {"tasks_group"}),
     ("tasks", "cancel", "7", {"tasks_pkey"}),

@@ -263,14 +263,14 @@ async def test_only_a_pulled_attempt_is_known_by_its_task(connection: asyncpg.Co
     """The compatible routes name a task alone: they must not reach another's attempt."""
     owner = await session(connection)
     pulled = await running(connection, None, needs="pulled")
-    known = await store.pulled_attempt(connection, pulled.id)
+    (known,) = await store.pulled_attempts(connection, [pulled.id])
     assert known is not None
     assert (known.attempt, known.day, known.status) == (1, pulled.day, "in_progress")
     held = await running(connection, owner, needs="held")
-    assert await store.pulled_attempt(connection, held.id) is None
-    assert await store.pulled_attempt(connection, await submit(connection)) is None
+    assert await store.pulled_attempts(connection, [held.id]) == [None]
+    assert await store.pulled_attempts(connection, [await submit(connection)]) == [None]
     await store.finish_many(connection, [ended(held, owner, "returned", "returned")], 3)
-    assert await store.pulled_attempt(connection, held.id) is None
+    assert await store.pulled_attempts(connection, [held.id]) == [None]
 
 
 def test_every_reason_has_its_outcome() -> None:

@@ -22,11 +22,11 @@ async def test_a_session_is_found_by_its_secret(connection: asyncpg.Connection) 
     """The database keeps a digest only: who reads it cannot report in an agent's name."""
     request = SessionOpen(agent="pixel", labels=("a", "b"), slots=3, version="1")
     number = await store.open_session(connection, "the secret", request)
-    found = await store.find_session(connection, "the secret")
+    (found,) = await store.find_many(connection, ["the secret"])
     assert found is not None
     assert (found.id, found.labels, found.drain, found.ended) == (number, ("a", "b"), False, False)
     assert 0 <= found.age_s < 60
-    assert await store.find_session(connection, "another") is None
+    assert await store.find_many(connection, ["another"]) == [None]
     row = await connection.fetchrow("SELECT * FROM sessions WHERE id = $1", number)
     assert row is not None
     assert not any("the secret" in str(value) for value in row.values())
@@ -35,14 +35,14 @@ async def test_a_session_is_found_by_its_secret(connection: asyncpg.Connection) 
 async def test_the_age_counts_from_the_last_renewal(connection: asyncpg.Connection) -> None:
     """A reply tells only of a committed renewal: agents kill exclusive tasks by it."""
     await session(connection, "aged")
-    row = await store.find_session(connection, "secret of aged")
+    (row,) = await store.find_many(connection, ["secret of aged"])
     assert row is not None
     await _silent_for(connection, row.id, 30)
-    aged = await store.find_session(connection, "secret of aged")
+    (aged,) = await store.find_many(connection, ["secret of aged"])
     assert aged is not None
     assert aged.age_s == pytest.approx(30, abs=1)
     assert await store.renew_many(connection, [row.id]) == {row.id: False}
-    renewed = await store.find_session(connection, "secret of aged")
+    (renewed,) = await store.find_many(connection, ["secret of aged"])
     assert renewed is not None
     assert renewed.age_s < 1
 
@@ -55,7 +55,7 @@ async def test_only_the_silent_die_and_they_stay_dead(connection: asyncpg.Connec
     assert await store.end_lost(connection, 60) == [(dead, "dead")]
     assert await store.end_lost(connection, 60) == []
     assert await store.renew_many(connection, [dead, alive]) == {alive: False}
-    row = await store.find_session(connection, "secret of dead")
+    (row,) = await store.find_many(connection, ["secret of dead"])
     assert row is not None
     assert row.ended
 

@@ -7,7 +7,7 @@ from itertools import chain
 
 import pytest
 
-from api.batching import Coalescer, QueueFullError
+from api.batching import Bounds, Coalescer, QueueFullError
 
 
 class _Writer:
@@ -35,10 +35,18 @@ class _Writer:
 
 @asynccontextmanager
 async def _running(
-    writer: _Writer, lanes: int = 1, batch_bytes: int = 100, queue_bytes: int = 1000
+    writer: _Writer,
+    flushes: int = 1,
+    batch_bytes: int = 100,
+    queue_bytes: int = 1000,
+    batch_items: int = 100,
+    queue_items: int = 100,
 ) -> AsyncIterator[Coalescer[int, int]]:
     coalescer = Coalescer(
-        writer.flush, flushes=lanes, batch_bytes=batch_bytes, queue_bytes=queue_bytes
+        writer.flush,
+        flushes=flushes,
+        batch=Bounds(batch_items, batch_bytes),
+        queue=Bounds(queue_items, queue_bytes),
     )
     async with asyncio.TaskGroup() as group:
         loop = group.create_task(coalescer.run())
@@ -84,12 +92,32 @@ async def test_a_batch_ends_at_its_bytes_and_takes_at_least_one() -> None:
     assert writer.batches == [[0], [1, 2], [3], [4], [5]]
 
 
+async def test_a_batch_and_the_queue_are_bounded_in_items_too() -> None:
+    """Results weigh next to nothing, and a statement of a hundred thousand is none."""
+    writer = _Writer()
+    writer.gate.clear()
+    async with (
+        _running(writer, batch_items=2, queue_items=3) as coalescer,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(coalescer.submit(0))
+        await writer.entered.acquire()
+        for item in (1, 2, 3):
+            group.create_task(coalescer.submit(item))
+        while coalescer.depth < 3:
+            await asyncio.sleep(0)
+        with pytest.raises(QueueFullError):
+            await coalescer.submit(4)
+        writer.gate.set()
+    assert writer.batches == [[0], [1, 2], [3]]
+
+
 async def test_as_many_flushes_run_as_there_are_lanes() -> None:
     """Two COPYs in flight keep the database busy; more would only hold connections."""
     writer = _Writer()
     writer.gate.clear()
     async with (
-        _running(writer, lanes=2, batch_bytes=1) as coalescer,
+        _running(writer, flushes=2, batch_bytes=1) as coalescer,
         asyncio.TaskGroup() as group,
     ):
         for item in range(5):
