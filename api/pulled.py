@@ -15,6 +15,11 @@ class PulledAttempts:
             self._find_many, batch=Bounds(1000), queue=Bounds(100_000)
         )
 
+    @property
+    def waiting(self) -> int:
+        """Looks that wait for a connection."""
+        return self._coalescer.depth
+
     async def find(self, task: int) -> PulledAttempt | None:
         """The newest attempt of the task, if the compatible routes claimed it."""
         return await self._coalescer.submit(task)

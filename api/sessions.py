@@ -71,6 +71,11 @@ class Sessions:
             self._held_by_many, batch=_LOOKS, queue=_WAITING
         )
 
+    @property
+    def waiting(self) -> int:
+        """Looks that wait for a connection."""
+        return self._rows.depth + self._held.depth
+
     async def open(self, request: SessionOpen) -> SessionOpened:
         """Start a session; end the one that it replaces, whose tasks the next tick queues again."""
         secret = secrets.token_urlsafe(16)

@@ -13,7 +13,6 @@ from datetime import date
 import asyncpg
 from msgspec import Struct
 
-from api import bodies
 from api.batching import Bounds, Coalescer
 from api.database import Database
 from api.metrics import CHUNK_BYTES, CHUNKS, RESULTS
@@ -113,7 +112,7 @@ class Writer:
     async def _flush(self, batch: list[Writes]) -> list[Written]:
         careful = False
         for tries in itertools.count(1):
-            plan = await _plan(batch, self._days, careful=careful)  # no connection waits for it
+            plan = _plan(batch, self._days, careful=careful)  # no connection waits for it
             try:
                 async with self._database.acquire() as connection:
                     return await self._write(connection, batch, plan)
@@ -173,18 +172,15 @@ class _Plan(Struct):
     """All go that way."""
 
 
-async def _plan(batch: list[Writes], days: frozenset[date], *, careful: bool) -> _Plan:
+def _plan(batch: list[Writes], days: frozenset[date], *, careful: bool) -> _Plan:
     fast: list[Chunk] = []
     merged: list[Chunk] = []
     for writes in batch:
         kept = merged if careful or writes.resent else fast
         kept += (chunk for chunk in writes.chunks if chunk.day in days)
     fast.sort(key=lambda chunk: chunk.key)  # so that two batches cannot lock each other out
-    rows = None
-    if sum(chunk.weight for chunk in fast) > bodies.INLINE_BYTES:
-        rows = await bodies.in_thread(lambda: log_store.binary_rows(fast))
-    elif fast:
-        rows = log_store.binary_rows(fast)
+    # In no thread: it is copying, which keeps the GIL, so the event loop would wait all the same.
+    rows = log_store.binary_rows(fast) if fast else None
     return _Plan(days, rows, merged, careful)
 
 
