@@ -71,11 +71,19 @@ clean:
     @rm -rf .venv .tools/new .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
     @find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# pytest-benchmark: claim latency, upload throughput, and the pieces they are made of.
+# pytest-benchmark: claims, uploads, the agent, and the pieces they are made of.
 [group('measure')]
 [no-exit-message]
 bench *ARGS: setup
     @exec .venv/bin/python -m pytest benchmarks --override-ini addopts=--import-mode=importlib --benchmark-only "$@"
+
+# Measure everything, and write benchmarks/RESULTS.md with its plot.
+[group('measure')]
+[no-exit-message]
+bench-report *ARGS: setup
+    @mkdir -p .benchmarks
+    @'{{ just_executable() }}' --justfile '{{ justfile() }}' bench --benchmark-json .benchmarks/result.json "$@"
+    @.venv/bin/python -m benchmarks.render .benchmarks/result.json benchmarks
 
 # Locust against a running API: just load --headless -u 50 -t 60s
 [group('measure')]

