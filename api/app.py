@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None) -> Front:
     add_bodies(app.openapi_schema)
     return Front(
         app,
-        [compat.pull, agents.claim, agents.report, agents.beat],
+        [compat.pull, agents.claim, agents.report, agents.beat, tasks.submit],
         token=known.token,
         room=Room(known.max_bodies_bytes, known.max_body_bytes),
     )

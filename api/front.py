@@ -56,8 +56,8 @@ class Front:
         room: "Room",
     ) -> None:
         self.app = app
-        self._hot: dict[tuple[str, str], Handler] = {
-            (method, path): handler.fn
+        self._hot: dict[tuple[str, str], tuple[Handler, int]] = {
+            (method, path): (handler.fn, handler.status_code)
             for handler in hot
             for method in handler.http_methods
             for path in handler.paths
@@ -89,15 +89,16 @@ class Front:
             await response(scope, receive, send)
 
     async def _serve(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        handler = self._hot.get((scope["method"], scope["path"]))
-        if handler is None:
+        hot = self._hot.get((scope["method"], scope["path"]))
+        if hot is None:
             await self.app(scope, receive, send)
             return
+        handler, status = hot
         body = _encode(await handler(cast("AnyRequest", Exchange(self.app, scope, receive))))
         await send(
             {
                 "type": "http.response.start",
-                "status": HTTPStatus.OK,
+                "status": status,
                 "headers": [
                     (b"content-type", b"application/json"),
                     (b"content-length", b"%d" % len(body)),

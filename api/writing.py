@@ -8,6 +8,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import date
 
 import asyncpg
@@ -127,7 +128,9 @@ class Writer:
     async def _write(
         self, connection: Connection, batch: list[Writes], plan: "_Plan"
     ) -> list[Written]:
-        async with connection.transaction():
+        statements = sum((plan.rows is not None, bool(plan.merged), plan.ends))
+        # One statement is a transaction by itself: two round trips less.
+        async with connection.transaction() if statements > 1 else nullcontext():
             chunks = await _store_chunks(connection, batch, plan)
             refused = {
                 (chunk.task, chunk.attempt)
@@ -170,6 +173,8 @@ class _Plan(Struct):
     """Chunks that may be stored already."""
     careful: bool
     """All go that way."""
+    ends: bool
+    """There are results, too."""
 
 
 def _plan(batch: list[Writes], days: frozenset[date], *, careful: bool) -> _Plan:
@@ -181,7 +186,7 @@ def _plan(batch: list[Writes], days: frozenset[date], *, careful: bool) -> _Plan
     fast.sort(key=lambda chunk: chunk.key)  # so that two batches cannot lock each other out
     # In no thread: it is copying, which keeps the GIL, so the event loop would wait all the same.
     rows = log_store.binary_rows(fast) if fast else None
-    return _Plan(days, rows, merged, careful)
+    return _Plan(days, rows, merged, careful, any(writes.ended for writes in batch))
 
 
 async def _store_chunks(
