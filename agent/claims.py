@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from agent.api_client import ApiClient, Backoff, calm_s
 from agent.attempts import Attempts
@@ -48,14 +49,23 @@ class Pace:
         return math.ceil(slots * AHEAD_S / max(self._estimate_s, 0.001))
 
 
-def wanted(slots: int, running: int, queued: int, ahead: int) -> int:
-    """Tell how many tasks to ask for, 0 for none now.
+class Wanted(NamedTuple):
+    """How many tasks to ask for: those that could start at once, and those ahead of that."""
+
+    slots: int
+    ahead: int
+
+
+def wanted(slots: int, running: int, queued: int, ahead: int) -> Wanted:
+    """Tell what to ask for now.
 
     With tasks ahead it waits until half of them are used up, so that a claim brings many.
     """
-    if running + queued >= slots and queued > ahead // 2:
-        return 0
-    return min(max(slots + ahead - running - queued, 0), _MOST_PER_CLAIM)
+    free = max(slots - running - queued, 0)
+    if not free and queued > ahead // 2:
+        return Wanted(0, 0)
+    room = max(slots + ahead - running - queued, 0) - free
+    return Wanted(min(free, _MOST_PER_CLAIM), min(max(room, 0), _MOST_PER_CLAIM))
 
 
 class Claims:
@@ -96,7 +106,7 @@ class Claims:
         """Claim until `end`."""
         backoff = Backoff()
         while not self._ended:
-            if not self._wanted():
+            if not any(self._wanted()):
                 self._attempts.changed.clear()
                 await self._attempts.changed.wait()
                 continue
@@ -106,14 +116,16 @@ class Claims:
             except TimeoutError:  # `end`: what the reply may have held comes with a beat
                 self._failed()
 
-    def _wanted(self) -> int:
+    def _wanted(self) -> Wanted:
         book = self._attempts
         # Who cannot start tasks takes none ahead from others.
         ahead = 0 if book.resting else self._ahead()
         return wanted(self._slots - book.resting, len(book.running), len(book.queued), ahead)
 
     async def _claim(self, session: str) -> bool:
-        request = ClaimRequest(session, max(self._wanted(), 1), _WAIT_S)
+        wanted = self._wanted()
+        slots = wanted.slots if any(wanted) else 1
+        request = ClaimRequest(session, slots, _WAIT_S, wanted.ahead)
         sent_s = self._clock()
         try:
             async with asyncio.timeout(None) as self._parked:

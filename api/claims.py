@@ -59,16 +59,24 @@ class Claims:
         return sum(len(line) for line in self._lines.values())
 
     async def take(
-        self, session: Session | None, slots: int, wait_s: float, watched: Watched | None = None
+        self,
+        session: Session | None,
+        slots: int,
+        wait_s: float,
+        *,
+        ahead: int = 0,
+        watched: Watched | None = None,
     ) -> list[Claimed]:
-        """Up to `slots` tasks for a session (None: no labels, no session), maybe after a wait.
+        """Tasks for a session (None: no labels, no session), maybe after a wait.
+
+        Up to `slots`, and up to `ahead` more of what nobody else who waits has a slot for.
 
         `watched` awaits a wait for `take`, and cancels it where the client goes away. What a
         statement that is under way gives it then stays with the session, whose beat delivers it. It
         is never taken back: the beat may have been answered, and the task may run.
         """
         patient = wait_s > 0 and not self._stopping
-        waiter = Waiter(session, slots, self._select(session), patient=patient)
+        waiter = Waiter(session, self._select(session), slots=slots, ahead=ahead, patient=patient)
         if session is not None:
             if older := self._by_session.get(session.number):
                 self._leave(older)

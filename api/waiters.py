@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from api.sessions import Session
 from api.store.claims import Claimed
@@ -14,10 +15,17 @@ class Waiter:
     """One request for tasks. It looks once, together with others, and is parked if it may wait."""
 
     def __init__(
-        self, session: Session | None, slots: int, lanes: LaneSet, *, patient: bool
+        self,
+        session: Session | None,
+        lanes: LaneSet,
+        *,
+        slots: int,
+        ahead: int,
+        patient: bool,
     ) -> None:
         self.session = session
         self.slots = slots
+        self.ahead = ahead
         self.lanes = lanes
         self.patient = patient
         """Stays when there is nothing."""
@@ -141,12 +149,18 @@ class Line:
             self._parked.move_to_end(waiter, last=False)
 
 
-def deal(waiters: list[Waiter], most: int) -> list[Waiter]:
-    """Places in turn: each waiter's first, then each one's second, up to its slots."""
-    places: list[Waiter] = []
+def deal(waiters: Sequence[Waiter], most: int) -> list[Waiter]:
+    """Places in turn: each waiter's first free slot, then each one's second, and so on.
+
+    What they would take ahead comes after all free slots, in turn too.
+    """
+    places = list(islice(_in_turn([(each, each.slots) for each in waiters]), most))
+    ahead = _in_turn([(each, each.ahead) for each in waiters if each.ahead])
+    return places + list(islice(ahead, most - len(places)))
+
+
+def _in_turn(shares: list[tuple[Waiter, int]]) -> Iterator[Waiter]:
     turn = 0
-    while waiters and len(places) < most:
-        places += waiters[: most - len(places)]
+    while shares := [(waiter, share) for waiter, share in shares if share > turn]:
+        yield from (waiter for waiter, _ in shares)
         turn += 1
-        waiters = [waiter for waiter in waiters if waiter.slots > turn]
-    return places

@@ -9,10 +9,12 @@ class ClaimRequest(Struct, frozen=True):
     """A session has one such request under way; a newer one ends the older one empty."""
 
     session: str
-    slots: Annotated[int, Meta(ge=1, le=1000)] = 1
-    """The most tasks to be given."""
+    slots: Annotated[int, Meta(ge=0, le=1000)] = 1
+    """The most tasks that could start at once."""
     wait: Annotated[float, Meta(ge=0, le=60)] = 0
     """Seconds to be parked while there is nothing."""
+    ahead: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """The most tasks beyond those, of what nobody has a free slot for."""
 
 
 class ClaimedTask(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -60,12 +60,20 @@ async def beat(request: Request[Any, Any, Any]) -> BeatReply:
     operation_class=body(ClaimRequest, {"session": _SESSION, "slots": 4, "wait": 20}),
 )
 async def claim(request: Request[Any, Any, Any]) -> ClaimReply:
-    """Take up to `slots` tasks, and wait for the first one if there is none."""
+    """Take up to `slots` tasks and some ahead, and wait for the first one if there is none."""
     found = services(request)
     sent = await bodies.decoded(request, _claim, found.settings.max_body_bytes)
+    if not sent.slots + sent.ahead:
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST, "the body: `slots` or `ahead` must be at least 1 - at `$.slots`"
+        )
     session = await found.sessions.find(sent.session)
     tasks = await found.claims.take(
-        session, sent.slots, sent.wait, lambda wait: while_connected(request, wait)
+        session,
+        sent.slots,
+        sent.wait,
+        ahead=sent.ahead,
+        watched=lambda wait: while_connected(request, wait),
     )
     return ClaimReply(tuple(task.for_agent(session.number, found.lease_key) for task in tasks))
 

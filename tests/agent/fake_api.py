@@ -227,7 +227,9 @@ class FakeApi:
         await self._park(lambda: bool(self.pending) or body.session not in self.live, body.wait)
         if body.session not in self.live:
             return problem(410, "no such session")
-        tasks = [self.pending.popleft() for _ in range(min(body.slots, len(self.pending)))]
+        tasks = [
+            self.pending.popleft() for _ in range(min(body.slots + body.ahead, len(self.pending)))
+        ]
         for task in tasks:
             self.owned[task.id, task.attempt] = (task, body.session)
             self.given[task.id, task.attempt] += 1

@@ -136,9 +136,11 @@ class Api:
         body = {"agent": "tester", "labels": labels, "slots": 4} | fields
         return (await self.post("/sessions", body)).as_(SessionOpened).session
 
-    async def claim(self, session: str, slots: int = 1, wait: float = 0) -> list[ClaimedTask]:
+    async def claim(
+        self, session: str, slots: int = 1, wait: float = 0, ahead: int = 0
+    ) -> list[ClaimedTask]:
         """Take tasks."""
-        body = {"session": session, "slots": slots, "wait": wait}
+        body = {"session": session, "slots": slots, "wait": wait, "ahead": ahead}
         return list((await self.post("/claims", body)).as_(ClaimReply).tasks)
 
     async def beat(self, session: str, **fields: Any) -> BeatReply:

@@ -230,3 +230,26 @@ async def test_running_counts_are_seen_by_people(api: Api) -> None:
 
     assert await eventually(running, bool) == [1]
     assert session not in (await api.call("GET", "/agents")).text
+
+
+async def test_a_free_slot_comes_before_what_is_claimed_ahead(api: Api) -> None:
+    """Whoever has short tasks claims ahead: another agent must not stand idle for it."""
+    label = "slots-first"
+    await api.submit(needs=[label], key="the lane is there")
+    ahead, free = await api.open(label), await api.open(label)
+    assert len(await api.claim(ahead)) == 1
+    async with asyncio.TaskGroup() as group:
+        # The one that claims ahead waits longer, so it is dealt its places first.
+        first = group.create_task(api.claim(ahead, slots=1, wait=30, ahead=50))
+        await _parked(api, first)
+        second = group.create_task(api.claim(free, slots=3, wait=30))
+        await _parked(api, second)
+        await api.call("POST", "/tasks", json=[{"command": "true", "needs": [label]}] * 6)
+    assert [len(first.result()), len(second.result())] == [3, 3]
+
+
+async def test_a_claim_of_nothing_is_refused(api: Api) -> None:
+    """It would be parked for nothing."""
+    session = await api.open("nothing-wanted")
+    reply = await api.call("POST", "/claims", json={"session": session, "slots": 0})
+    reply.problem(400, "slots", "ahead")

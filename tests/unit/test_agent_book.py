@@ -23,22 +23,23 @@ def task(number: int, attempt: int = 1) -> ClaimedTask:
 @pytest.mark.parametrize(
     ("slots", "running", "queued", "ahead", "result"),
     [
-        (16, 0, 0, 0, 16),
-        (16, 15, 0, 0, 1),
-        (16, 16, 0, 0, 0),
-        (16, 0, 16, 0, 0),
-        (16, 16, 0, 16, 16),
-        (16, 16, 8, 16, 8),
-        (16, 16, 9, 16, 0),  # half of what is ahead is left: wait, and ask for more at once
-        (16, 10, 0, 16, 22),
-        (1, 1, 0, 1, 1),
-        (1, 1, 1, 1, 0),
-        (4, 4, 9, 0, 0),  # tasks turned out long: what is queued is too much already
-        (10_000, 0, 0, 0, 1000),
+        (16, 0, 0, 0, (16, 0)),
+        (16, 15, 0, 0, (1, 0)),
+        (16, 16, 0, 0, (0, 0)),
+        (16, 0, 16, 0, (0, 0)),
+        (16, 16, 0, 16, (0, 16)),
+        (16, 16, 8, 16, (0, 8)),
+        (16, 16, 9, 16, (0, 0)),  # half of what is ahead is left: wait, and ask for more at once
+        (16, 10, 0, 16, (6, 16)),
+        (1, 1, 0, 1, (0, 1)),
+        (1, 1, 1, 1, (0, 0)),
+        (16, 4, 4, 16, (8, 16)),
+        (4, 4, 9, 0, (0, 0)),  # tasks turned out long: what is queued is too much already
+        (10_000, 0, 0, 0, (1000, 0)),
     ],
 )
 def test_how_many_tasks_are_asked_for(
-    slots: int, running: int, queued: int, ahead: int, result: int
+    slots: int, running: int, queued: int, ahead: int, result: tuple[int, int]
 ) -> None:
     """As many as there is room for; with tasks ahead, many at a time."""
     assert wanted(slots, running, queued, ahead) == result
