@@ -1,10 +1,12 @@
 """Who waits for tasks, and the statement that serves them together.
 
 Waiters stand in one line for each selection of lanes. One statement serves a line's waiters
-together: places are dealt out in turn, so that a few tasks reach many agents. One statement is
-under way at a time (two or three, measured, only make smaller ones: 7,900 and 7,300 instead of
-9,000 single pulls a second). A waiter registers before it looks, so no wake-up is lost, and every
-line looks again within a jittered second, so a lost notice costs no more than that.
+together: places are dealt out in turn, so that a few tasks reach many agents. Two statements are
+under way at a time, so that one works while the other waits for the disk: 8,600 single pulls a
+second instead of 4,900 where others wrote to that disk, 16,000 with one or two where it was free.
+
+A waiter registers before it looks, so no wake-up is lost, and every line looks again within a
+jittered second, so a lost notice costs no more than that.
 """
 
 import asyncio
@@ -30,6 +32,7 @@ from api.waiters import LaneSet, Line, Waiter, deal
 Watched = Callable[[Coroutine[None, None, list[Claimed]]], Awaitable[list[Claimed]]]
 
 _MOST_ROWS = 256
+_STATEMENTS = 2
 _LOOK_AGAIN_S = (0.75, 1.25)
 _HEADS_SHARE = 20  # at most one part in so many of the time goes to looks without floors
 _NEIGHBOUR_S = (0.005, 0.015)
@@ -146,7 +149,8 @@ class Claims:
         """Serve until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._look_again())
-            group.create_task(self._serve_all())
+            for _ in range(_STATEMENTS):
+                group.create_task(self._serve_all())
 
     # Lines
 

@@ -60,7 +60,7 @@ class Database:
 
     def __init__(self, url: str, pool_size: int) -> None:
         self.url = url
-        people = pool_size // 2
+        people = pool_size // 3
         # Planned anew each time, as the planner would have it, a claim took twice as long.
         self._agents = _pool(url, pool_size - people, plan_cache_mode="force_generic_plan")
         self._people = _pool(url, people)
