@@ -18,6 +18,16 @@ WITH result AS (
         stdout_crc, stderr_bytes, stderr_crc
     )
 ),
+-- By number alone: where the statistics knew of no task in progress, the planner took the index of
+-- what sessions hold for empty and read all of it for each report, dead entries too.
+locked AS MATERIALIZED (
+    SELECT id, status, attempt, session, started_at, day, cancel_requested, failures, crashes,
+        max_attempts
+    FROM tasks
+    WHERE id = ANY ($1::bigint[])
+    ORDER BY id
+    FOR UPDATE
+),
 owned AS MATERIALIZED (
     SELECT t.id, t.started_at, t.session, t.day, r.attempt, r.outcome, r.reason, r.exit_code,
         r.signal, r.message, r.run_s, r.stdout_bytes, r.stdout_crc, r.stderr_bytes, r.stderr_crc,
@@ -30,11 +40,9 @@ owned AS MATERIALIZED (
             WHEN r.outcome = 'unstarted' AND t.crashes + 1 < $14 THEN 'scheduled'
             ELSE 'failed'
         END AS next
-    FROM tasks AS t
+    FROM locked AS t
     JOIN result AS r ON r.id = t.id AND r.attempt = t.attempt
     WHERE t.status = 'in_progress' AND coalesce(t.session, 0) = r.session
-    ORDER BY t.id
-    FOR UPDATE OF t
 ),
 kept AS (
     INSERT INTO attempts (

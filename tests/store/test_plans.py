@@ -130,3 +130,18 @@ async def test_a_claim_reads_the_queue_in_its_order(busy: asyncpg.Connection) ->
     (lock,) = [node for node in nodes if node["Node Type"] == "LockRows"]
     below = {node["Node Type"] for node in _nodes(lock)}
     assert below == {"LockRows", "Index Scan"}, explained
+
+
+async def test_a_result_finds_its_task_by_number_whatever_the_statistics_say(
+    busy: asyncpg.Connection,
+) -> None:
+    """Analyzed while nothing ran, the index of what is held looks empty, and is not for long."""
+    await busy.execute("DELETE FROM tasks WHERE status = 'in_progress'")
+    await busy.execute("ANALYZE tasks")
+    await busy.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+    await busy.execute(f"PREPARE finish_all AS {load('results')['finish_many']}")
+    explained = await busy.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE finish_all({_RESULT}, 5)")
+    await busy.execute("DEALLOCATE finish_all")
+    nodes = list(_nodes(json.loads(explained)[0]["Plan"]))
+    used = {node["Index Name"] for node in nodes if "Index Name" in node}
+    assert used == {"tasks_pkey"}, explained
