@@ -75,7 +75,7 @@ clean:
 [group('measure')]
 [no-exit-message]
 bench *ARGS: setup
-    @exec .venv/bin/python -m pytest benchmarks --override-ini addopts=--import-mode=importlib --benchmark-only "$@"
+    @exec .venv/bin/python -m pytest benchmarks --ignore benchmarks/peers --override-ini addopts=--import-mode=importlib --benchmark-only "$@"
 
 # Measure everything, and write benchmarks/RESULTS.md with its plot.
 [group('measure')]
@@ -84,6 +84,12 @@ bench-report *ARGS: setup
     @mkdir -p .benchmarks
     @'{{ just_executable() }}' --justfile '{{ justfile() }}' bench --benchmark-json .benchmarks/result.json "$@"
     @.venv/bin/python -m benchmarks.render .benchmarks/result.json benchmarks
+
+# Ours beside hyperqueue, pgqueuer and procrastinate: the same work in the same run.
+[group('measure')]
+[no-exit-message]
+bench-peers *ARGS: setup
+    @exec .venv/bin/python -m pytest benchmarks/peers --override-ini addopts=--import-mode=importlib --benchmark-only "$@"
 
 # Locust against a running API: just load --headless -u 50 -t 60s
 [group('measure')]
