@@ -18,6 +18,7 @@ import asyncpg
 from api.migrate import migrate
 from api.store import logs
 from api.store.logs import Chunk
+from benchmarks import filling
 from benchmarks.server import BenchServer
 from loadtest.payloads import Payload
 from schema import marks
@@ -48,25 +49,28 @@ def pgbench() -> Path:
     return Path(found.origin).parent / "pginstall18" / "bin" / "pgbench"
 
 
-async def claims_per_s(server: BenchServer, *, clients: int, rows: int, seconds: int) -> float:
-    """Claim tasks by pgbench, `rows` a statement, a commit each."""
+async def claims_per_s(
+    server: BenchServer, *, clients: int, rows: int, tasks: int, pending: int
+) -> float:
+    """Claim tasks by pgbench, `rows` a statement, a commit each, out of `pending` and some more."""
+    each = max(1, tasks // rows // clients)
     async with _limit_database(server) as connection:
         await connection.execute(
             "INSERT INTO tasks (lane, priority, max_attempts, exclusive, command)"
             " SELECT 1, 5, 1, false, 'echo hello' FROM generate_series(1, $1)",
-            20_000 * seconds * (1 if rows == 1 else 3),
+            pending + each * clients * rows,
         )
-        await connection.execute("ANALYZE tasks")
+        await filling.settle(connection)
         script = _CLAIM.format(rows=rows)
         words = [
             str(pgbench()), "-n", "-M", "prepared", "-f", "/dev/stdin", "-c", str(clients),
-            "-j", "2", "-T", str(seconds), "-h", server.sockets, "-U", "postgres", _DATABASE,
+            "-j", "2", "-t", str(each), "-h", server.sockets, "-U", "postgres", _DATABASE,
         ]  # fmt: skip
         done = await asyncio.to_thread(
             subprocess.run, words, input=script, capture_output=True, text=True, check=True
         )
-        pending = await connection.fetchval("SELECT count(*) FROM tasks WHERE status = 'pending'")
-        assert pending, "pgbench ran out of tasks: insert more"
+        left = await connection.fetchval("SELECT count(*) FROM tasks WHERE status = 'pending'")
+        assert left == pending, "pgbench claimed less than it should"
     found = _TPS.search(done.stdout)
     assert found is not None, done.stdout
     return float(found[1]) * rows

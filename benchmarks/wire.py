@@ -27,9 +27,10 @@ class WireError(Exception):
 class Connection(asyncio.Protocol):
     """Made by `connect`."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         self.waits_s: list[float] = []
         """How long each answer took, from the sending on."""
+        self._port = port
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._answer: asyncio.Future[bytes] | None = None
@@ -58,11 +59,19 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail who waits."""
+        self._transport = None
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(WireError(f"the server hung up: {exc}"))
 
+    async def open(self) -> None:
+        """Connect."""
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self, "127.0.0.1", self._port)
+
     async def send(self, request: bytes) -> bytes:
         """Send a whole request; the answer's body. WireError unless its status is 2xx."""
+        if self._transport is None:  # Granian hangs up on who is silent for 30 s
+            await self.open()
         assert self._transport is not None
         self._answer = asyncio.get_running_loop().create_future()
         sent_at = time.perf_counter()
@@ -84,8 +93,8 @@ class Connection(asyncio.Protocol):
 
 async def connect(port: int) -> Connection:
     """Open a connection to a server of this machine."""
-    loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
+    connection = Connection(port)
+    await connection.open()
     return connection
 
 

@@ -81,15 +81,3 @@ def test_the_load_test_runs_and_finds_nothing_wrong() -> None:
         )  # fmt: skip
         assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
         assert "all hold" in run.stdout
-
-
-@pytest.mark.timeout(240)
-def test_the_benchmarks_run() -> None:
-    """Each once, with next to nothing: they cannot rot. No time is looked at."""
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "benchmarks", "-q", "--benchmark-only",
-         "--override-ini", "addopts=--import-mode=importlib", "-p", "no:cacheprovider"],
-        cwd=_ROOT, env=os.environ | {"BENCH_QUICK": "1"}, capture_output=True, text=True,
-        timeout=230, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
