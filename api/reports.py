@@ -24,7 +24,6 @@ from schema.reports import (
     Report,
     ReportReply,
     Result,
-    StreamTotal,
     Verdict,
 )
 
@@ -119,6 +118,7 @@ class Reports:
             return Verdict("invalid", str(error))
         if (proof.task, proof.attempt) in refused:
             return CHUNK_REFUSED
+        stdout, stderr = result.stdout, result.stderr
         return Ended(
             task=proof.task,
             attempt=proof.attempt,
@@ -129,13 +129,11 @@ class Reports:
             signal=result.signal,
             message=_storable(result.message),
             run_s=result.run_s,
-            stdout=_total(result.stdout),
-            stderr=_total(result.stderr),
+            stdout_bytes=stdout.bytes if stdout else None,
+            stdout_crc=stdout.crc if stdout else None,
+            stderr_bytes=stderr.bytes if stderr else None,
+            stderr_crc=stderr.crc if stderr else None,
         )
-
-
-def _total(total: StreamTotal | None) -> tuple[int, int] | None:
-    return None if total is None else (total.bytes, total.crc)
 
 
 def _storable(message: str | None) -> str | None:

@@ -26,8 +26,9 @@ class Lease(Struct, frozen=True, gc=False):
 
 
 def _mac(body: str, key: bytes) -> str:
-    digest = hmac.digest(key, body.encode(), hashlib.sha256)
-    return urlsafe_b64encode(digest[:_MAC_BYTES]).rstrip(b"=").decode()
+    # Keyed BLAKE2b is a MAC of its own; HMAC with SHA-256 takes three times as long.
+    digest = hashlib.blake2b(body.encode(), key=key, digest_size=_MAC_BYTES).digest()
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def sign(lease: Lease, key: bytes) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from api.sql import load
@@ -13,6 +14,8 @@ from schema.reports import Result
 from schema.tasks import Reason, Status
 
 _SQL = load("results")
+
+_encode = msgspec.json.Encoder().encode
 
 Outcome = Literal["succeeded", "failed", "cancelled", "lost", "unstarted", "returned"]
 """What an ended attempt means for its task: see finish_many in results.sql."""
@@ -37,8 +40,8 @@ AttemptKey = tuple[int, int]
 """(task, attempt)"""
 
 
-class Ended(Struct, frozen=True, kw_only=True, gc=False):
-    """One attempt that ended."""
+class Ended(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """One attempt that ended. Its fields are the columns of `finish_many`'s JSON."""
 
     task: int
     attempt: int
@@ -50,9 +53,11 @@ class Ended(Struct, frozen=True, kw_only=True, gc=False):
     signal: int | None = None
     message: str | None = None
     run_s: float | None = None
-    stdout: tuple[int, int] | None = None
-    """Declared bytes and CRC-32."""
-    stderr: tuple[int, int] | None = None
+    stdout_bytes: int | None = None
+    """Declared by the agent, as the three below."""
+    stdout_crc: int | None = None
+    stderr_bytes: int | None = None
+    stderr_crc: int | None = None
 
     @classmethod
     def lost(cls, task: int, attempt: int, session: int, message: str) -> "Ended":
@@ -96,26 +101,11 @@ async def finish_many(
     connection: Connection, ended: Iterable[Ended], crash_limit: int
 ) -> list[Change]:
     """End attempts, in id order; those that do not count any more give no row."""
-    rows = sorted(ended, key=lambda each: each.task)
+    rows = list(ended)
     if not rows:
         return []
-    nothing = (None, None)
     changes = await connection.fetch(
-        _SQL["finish_many"],
-        [row.task for row in rows],
-        [row.attempt for row in rows],
-        [row.session for row in rows],
-        [row.outcome for row in rows],
-        [row.reason for row in rows],
-        [row.exit_code for row in rows],
-        [row.signal for row in rows],
-        [row.message for row in rows],
-        [row.run_s for row in rows],
-        [(row.stdout or nothing)[0] for row in rows],
-        [(row.stdout or nothing)[1] for row in rows],
-        [(row.stderr or nothing)[0] for row in rows],
-        [(row.stderr or nothing)[1] for row in rows],
-        crash_limit,
+        _SQL["finish_many"], [row.task for row in rows], _encode(rows).decode(), crash_limit
     )
     return [Change(row[0], row[1], row[2], Queued(row[3], row[4], row[5])) for row in changes]
 

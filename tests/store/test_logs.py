@@ -181,7 +181,7 @@ async def test_an_attempt_is_found_wherever_it_is_kept(connection: asyncpg.Conne
     place = await store.attempt_place(connection, task.id, None)
     assert place is not None
     assert (place.attempt, place.day, place.ended) == (1, task.day, False)
-    result = ended(task, owner, "failed", "exit", stdout=(10, 1), stderr=(20, 2))
+    result = ended(task, owner, "failed", "exit", stdout_bytes=10, stderr_bytes=20)
     await result_store.finish_many(connection, [result], 1)
     for asked in (None, 1):
         place = await store.attempt_place(connection, task.id, asked)

@@ -161,7 +161,7 @@ async def test_a_retry_runs_a_finished_task_anew(
     task = await running(connection, owner, needs="retry")
     await connection.execute("UPDATE tasks SET failures = 0, crashes = 2 WHERE id = $1", task.id)
     reason = "cancelled" if outcome == "cancelled" else "exit"
-    result = ended(task, owner, outcome, reason, message="first", stdout=(5, 5))
+    result = ended(task, owner, outcome, reason, message="first", stdout_bytes=5)
     await result_store.finish_many(connection, [result], 1)
     later = await submit(connection, needs=("retry",))
     queued = await store.retry(connection, task.id, 1)
