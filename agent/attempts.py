@@ -1,11 +1,11 @@
 """The book of attempts that this agent was given: seen, queued, running, reported.
 
-Pure but for the two events that loops wait on.
+Pure but for what loops wait on.
 """
 
 import asyncio
 import contextlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -45,10 +45,9 @@ class Attempts:
         self.running: dict[Held, Attempt] = {}
         self.resting = 0
         """Slots that take nothing for a while."""
-        self.arrived = asyncio.Event()
-        """Something is queued."""
         self.changed = asyncio.Event()
         """A slot or a place in the queue became free, or a result was acknowledged."""
+        self._idle: deque[asyncio.Future[None]] = deque()
         self._seen: OrderedDict[Held, None] = OrderedDict()
         self._cancelled_early: OrderedDict[Held, None] = OrderedDict()
         self._seen_limit = seen_limit
@@ -65,14 +64,23 @@ class Attempts:
                 self._seen.popitem(last=False)
             self.held[attempt.key] = self.queued[attempt.key] = attempt
             new.append(attempt)
-        if new:
-            self.arrived.set()
+        for _ in new[: len(self._idle)]:
+            self._idle.popleft().set_result(None)
         return new
+
+    async def arrival(self) -> None:
+        """Wait until one has arrived; each wakes one slot, where an event would wake them all."""
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle.append(woken)
+        try:
+            await woken
+        finally:
+            if not woken.done() or woken.cancelled():
+                self._idle.remove(woken)
 
     def start_next(self) -> Attempt | None:
         """Take the first of the queue: it counts as running from here."""
         if not self.queued:
-            self.arrived.clear()
             return None
         attempt = self.queued.pop(next(iter(self.queued)))
         attempt.state = "running"

@@ -68,7 +68,7 @@ class Runner:
         while True:
             attempt = self._attempts.start_next()
             if attempt is None:
-                await self._attempts.arrived.wait()
+                await self._attempts.arrival()
                 continue
             if attempt.task.exclusive and self._exclusive_s() is not None:
                 result = Result(lease=attempt.task.lease, reason="returned")

@@ -133,7 +133,7 @@ async def test_all_that_the_result_says_is_kept(connection: asyncpg.Connection) 
     task = await running(connection, owner, needs="kept", max_attempts=2)
     says: dict[str, Any] = {
         "exit_code": 4_294_967_295, "signal": 9, "message": "äöü", "run_s": 1.5,
-        "stdout": (2**40, 2**32 - 1), "stderr": (0, 0),
+        "stdout_bytes": 2**40, "stdout_crc": 2**32 - 1, "stderr_bytes": 0, "stderr_crc": 0,
     }  # fmt: skip
     await store.finish_many(connection, [ended(task, owner, "failed", "signal", **says)], 3)
     (history,) = await task_store.earlier_attempts(connection, task.id)
