@@ -64,8 +64,12 @@ class Attempts:
                 self._seen.popitem(last=False)
             self.held[attempt.key] = self.queued[attempt.key] = attempt
             new.append(attempt)
-        for _ in new[: len(self._idle)]:
-            self._idle.popleft().set_result(None)
+        waking = len(new)
+        while waking and self._idle:
+            idle = self._idle.popleft()
+            if not idle.done():  # else its slot was cancelled just now
+                idle.set_result(None)
+                waking -= 1
         return new
 
     async def arrival(self) -> None:
@@ -75,7 +79,7 @@ class Attempts:
         try:
             await woken
         finally:
-            if not woken.done() or woken.cancelled():
+            with contextlib.suppress(ValueError):
                 self._idle.remove(woken)
 
     def start_next(self) -> Attempt | None:

@@ -59,6 +59,20 @@ def test_tasks_are_claimed_ahead_only_while_they_are_short() -> None:
     assert pace.ahead(16, [])
 
 
+async def test_what_arrives_wakes_as_many_slots() -> None:
+    """All sixteen would look for one task; and one that is cancelled must not swallow a wake-up."""
+    book = Attempts()
+    slots = [asyncio.ensure_future(book.arrival()) for _ in range(3)]
+    await asyncio.sleep(0)
+    slots[0].cancel()
+    book.receive([task(1)], "s", 0)
+    await slots[1]
+    await asyncio.sleep(0)
+    assert not slots[2].done()
+    book.receive([task(2), task(3)], "s", 0)
+    await slots[2]
+
+
 def test_each_attempt_is_taken_once() -> None:
     """Claims, beats and late replies may all bring the same."""
     book = Attempts()
