@@ -1,69 +1,95 @@
 """Agent, latency: how long an idle agent's task takes from its submission to its start.
 
 From just before the client sends `POST /tasks` until the task's bash looks at its clock: two
-durable commits, an answer to a parked claim, and the start of a bash are in it. One task at a time.
+durable commits, an answer to a parked claim, and the start of a bash are in it. One task at a time,
+once with a machine that is at rest in between, once at a brisk pace. A virtual machine takes long
+to wake up, and so does its disk: what the same pause does to one bash and one INSERT stands beside.
 """
 
+import asyncio
 import shlex
 import statistics
 import subprocess
 import time
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from benchmarks.conftest import Meter
 from benchmarks.people import People
+from benchmarks.server import BenchServer
 from schema.tasks import Submission
 
-_PAUSE_S = 0.05
+_TASKS = 200
+_ALONE = 60
 
 
-def _started_at(path: Path) -> list[float]:
-    """Seconds since 1970; in some languages bash writes a comma."""
-    return [float(line.replace(",", ".")) for line in path.read_text().splitlines()]
-
-
-def _waits_s(sent_at: list[float], path: Path) -> list[float]:
-    pairs = zip(sent_at, _started_at(path), strict=True)
-    return [started - sent for sent, started in pairs]
-
-
-def _median_ms(seconds: list[float]) -> str:
-    return f"{1000 * statistics.median(seconds):.2f} ms"
-
-
+@pytest.mark.parametrize("pause_s", [0.1, 0.01], ids=["at rest", "brisk"])
 @pytest.mark.usefixtures("agent")
-def test_agent_start(meter: Meter, people: People, tmp_path: Path) -> None:
-    """Wait of single tasks, the machine at rest between them."""
+def test_agent_start(
+    meter: Meter,
+    people: People,
+    runner: asyncio.Runner,
+    server: BenchServer,
+    tmp_path: Path,
+    pause_s: float,
+) -> None:
+    """Wait of single tasks, with so many seconds between them."""
     path = tmp_path / "by the agent"
-    command = f"echo $EPOCHREALTIME >> {shlex.quote(str(path))}"
+    task = Submission(command=_look(path), group=f"start-{pause_s}")
     sent_at: list[float] = []
 
     def submit() -> None:
         sent_at.append(time.time())
-        people.submit([Submission(command=command, group=f"start-{len(sent_at)}")])
+        people.submit([task])
 
-    def rest() -> None:
-        if sent_at:
-            time.sleep(_PAUSE_S)  # a look at once would be in the way of what is measured
-            assert people.wait(f"start-{len(sent_at)}").counts == {"succeeded": 1}
-        time.sleep(_PAUSE_S)  # so that the agent is idle again
-
-    meter.rounds(submit, rest, count=meter.size(200))
-    rest()
-    meter.waits(_waits_s(sent_at, path))
-    meter.fact("POST /tasks answered after, p50", _median_ms(meter.rounds_s()))
-    meter.fact(
-        "bash started by ourselves looks at its clock after, p50", _median_ms(_bare(tmp_path))
-    )
+    meter.rounds(submit, lambda: time.sleep(pause_s), count=meter.size(_TASKS))
+    assert people.wait(f"start-{pause_s}").counts == {"succeeded": len(sent_at)}
+    waits_s = _waits_s(sent_at, path)
+    meter.waits(waits_s)
+    bash_s = _bash_s(tmp_path / "by ourselves", meter.size(_ALONE), pause_s)
+    meter.fact("without the start of bash, p50", _ms(statistics.median(waits_s) - bash_s))
+    meter.fact("bash started by ourselves looks at its clock after, p50", _ms(bash_s))
+    meter.fact("POST /tasks answered after, p50", _ms(statistics.median(meter.rounds_s())))
+    insert_s = runner.run(_insert_s(server, meter.size(_ALONE), pause_s))
+    meter.fact("a durable INSERT at that pace, p50", _ms(insert_s))
 
 
-def _bare(folder: Path) -> list[float]:
-    path = folder / "by ourselves"
-    words = ["bash", "-c", f"echo $EPOCHREALTIME >> {shlex.quote(str(path))}"]
+def _look(path: Path) -> str:
+    return f"echo $EPOCHREALTIME >> {shlex.quote(str(path))}"
+
+
+def _waits_s(sent_at: list[float], path: Path) -> list[float]:
+    """Seconds to each start, in the order of both; in some languages bash writes a comma."""
+    started_at = [float(line.replace(",", ".")) for line in path.read_text().splitlines()]
+    return [started - sent for sent, started in zip(sent_at, started_at, strict=True)]
+
+
+def _bash_s(path: Path, count: int, pause_s: float) -> float:
     sent_at: list[float] = []
-    for _ in range(50):
+    for _ in range(count):
+        time.sleep(pause_s)
         sent_at.append(time.time())
-        subprocess.run(words, check=True)
-    return _waits_s(sent_at, path)
+        subprocess.run(["bash", "-c", _look(path)], check=True)
+    return statistics.median(_waits_s(sent_at, path))
+
+
+async def _insert_s(server: BenchServer, count: int, pause_s: float) -> float:
+    connection = await asyncpg.connect(server.dsn())
+    try:
+        await connection.execute("CREATE TABLE IF NOT EXISTS bench_insert (number integer)")
+        waits_s = []
+        for number in range(count):
+            await asyncio.sleep(pause_s)
+            start = time.perf_counter()
+            await connection.execute("INSERT INTO bench_insert VALUES ($1)", number)
+            waits_s.append(time.perf_counter() - start)
+        await connection.execute("DROP TABLE bench_insert")
+    finally:
+        await connection.close()
+    return statistics.median(waits_s)
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.2f} ms"
