@@ -65,7 +65,7 @@ def wanted(slots: int, running: int, queued: int, ahead: int) -> Wanted:
     if not free and queued > ahead // 2:
         return Wanted(0, 0)
     room = max(slots + ahead - running - queued, 0) - free
-    return Wanted(min(free, _MOST_PER_CLAIM), min(max(room, 0), _MOST_PER_CLAIM))
+    return Wanted(min(free, _MOST_PER_CLAIM), min(room, _MOST_PER_CLAIM))
 
 
 class Claims:
@@ -123,9 +123,10 @@ class Claims:
         return wanted(self._slots - book.resting, len(book.running), len(book.queued), ahead)
 
     async def _claim(self, session: str) -> bool:
-        wanted = self._wanted()
-        slots = wanted.slots if any(wanted) else 1
-        request = ClaimRequest(session, slots, _WAIT_S, wanted.ahead)
+        asked = self._wanted()
+        # What was free may be taken by now, as by a beat; the API refuses a claim of nothing.
+        slots = asked.slots if any(asked) else 1
+        request = ClaimRequest(session, slots, _WAIT_S, asked.ahead)
         sent_s = self._clock()
         try:
             async with asyncio.timeout(None) as self._parked:

@@ -137,7 +137,8 @@ async def decoded(
     """The body as `decoder` reads it, of at most `most` bytes before and after inflating.
 
     A 4xx problem says what is wrong, and where. `without` stands for an empty body, where there may
-    be none. Large bodies are inflated and decoded in a thread.
+    be none. Large bodies are inflated and decoded in a thread; how large one is that comes as gzip
+    it says itself, and where it lies the event loop waits for it.
     """
     body = await _read(request, most)
     encoding = header(request, b"content-encoding")
@@ -146,12 +147,15 @@ async def decoded(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding {encoding!r}: send gzip or none"
         )
 
+    plainly = encoding in {"", "identity"}
+    size = len(body) if plainly else max(len(body), int.from_bytes(body[-4:], "little"))
+
     def work() -> T:
-        plain = body if encoding in {"", "identity"} else inflate(body, most)
+        plain = body if plainly else inflate(body, most)
         return without if not plain and without is not None else decoder.decode(plain)
 
     try:
-        return await in_thread(work) if len(body) > INLINE_BYTES else work()
+        return await in_thread(work) if size > INLINE_BYTES else work()
     except BadGzipError as error:
         raise ProblemError(HTTPStatus.BAD_REQUEST, f"the body's gzip: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -31,7 +31,7 @@ from api.waiters import LaneSet, Line, Waiter, deal
 
 Watched = Callable[[Coroutine[None, None, list[Claimed]]], Awaitable[list[Claimed]]]
 
-_MOST_ROWS = 256
+_MOST_ROWS = 1000
 _STATEMENTS = 2
 _LOOK_AGAIN_S = (0.75, 1.25)
 _HEADS_SHARE = 20  # at most one part in so many of the time goes to looks without floors

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: a pool for statements, single ones for listening and upkeep."""
+"""Connections to PostgreSQL: two pools for statements, single ones for listening and upkeep."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -76,7 +76,7 @@ class Database:
             yield connection
 
     async def connect(self) -> "asyncpg.Connection[Any]":
-        """Open a connection outside the pool; the caller closes it."""
+        """Open a connection outside the pools; the caller closes it."""
         connection: asyncpg.Connection[Any] = await asyncpg.connect(
             self.url, timeout=_CONNECT_S,
             server_settings={"application_name": "distributed-worker listener"},

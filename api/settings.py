@@ -31,7 +31,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     token: Annotated[str, Meta(min_length=16)] | None = None
     """When set, every request must bring it as `Authorization: Bearer …`."""
     pool_size: Annotated[int, Meta(ge=4, le=100)] = 8
-    """Database connections of one worker, besides the one that listens."""
+    """Database connections of one worker, besides two; a third is for what people look at."""
     lease_s: Annotated[float, Meta(ge=1, le=3600)] = 60
     """An agent that is silent for longer is dead, and its tasks run again."""
     reaper_s: Annotated[float, Meta(gt=0, le=60)] = 2

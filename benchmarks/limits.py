@@ -26,7 +26,7 @@ from schema import marks
 _DATABASE = "bench_limit"
 _COPY_BYTES = 8 * 1024 * 1024  # of one COPY, as the API's batches
 _COPY_ROWS = 2000
-_COPY_CONNECTIONS = 2  # as the two workers have under way, each with two
+_COPY_CONNECTIONS = 2  # though two workers may have four under way: more are no faster
 _TPS = re.compile(r"tps = ([0-9.]+) \(without initial connection time\)")
 
 # The API's statement for one lane, one row after another.

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from api.settings import Settings
+
 _READY_S = 60.0
 _STOP_S = 30.0
 _ROOT = Path(__file__).parent.parent
-_SETTINGS = ("DATABASE_URL", "TOKEN", "HOST", "WORKERS", "LOG_LEVEL", "MAX_LANES")
+_SETTINGS = {name.upper() for name in Settings.__struct_fields__}
 
 
 class BenchServer(Struct, frozen=True):

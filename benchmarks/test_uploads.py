@@ -26,7 +26,9 @@ _PAYLOADS = {
 def _limit(meter: Meter, runner: asyncio.Runner, server: BenchServer, payload: Payload) -> None:
     content = payloads.member(uploaders.HEAD, payload)
     limit = limits.copies_per_s(server, payload, content, meter.seconds(_LIMIT_S))
-    meter.limit("COPY of the same members, 2 connections", runner.run(limit))
+    meter.limit(
+        "COPY of the same members on 2 connections, rows built as the API does", runner.run(limit)
+    )
 
 
 def _rate(meter: Meter, payload: Payload, chunks: int) -> None:

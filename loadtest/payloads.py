@@ -60,11 +60,6 @@ def compatible_body(kind: Stream, index: int, head: bytes, payload: Payload) -> 
     return _joined(text.removesuffix('"}').encode(), payload.json_tail, payload.json_deflated)
 
 
-def compatible_json(kind: Stream, index: int, payload: Payload) -> bytes:
-    """Same body without a head of its own and without gzip."""
-    return f'{{"kind": "{kind}", "index": {index}, "content": "'.encode() + payload.json_tail
-
-
 def _joined(head: bytes, rest: bytes, deflated_rest: bytes) -> bytes:
     crc = isal_zlib.crc32(rest, isal_zlib.crc32(head))
     stored = b"\0" + struct.pack("<HH", len(head), len(head) ^ 0xFFFF) + head

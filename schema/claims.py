@@ -31,7 +31,7 @@ class ClaimedTask(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ClaimReply(Struct, frozen=True):
-    """At most as many tasks as there were slots; none when the wait is over."""
+    """At most `slots` + `ahead` tasks; none when the wait is over."""
 
     tasks: tuple[ClaimedTask, ...]
 

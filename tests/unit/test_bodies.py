@@ -19,10 +19,10 @@ _MEMBER = gzip.compress(_TEXT, mtime=0)
 
 @st.composite
 def _data(draw: st.DrawFn) -> bytes:
-    """Bytes of many sizes, about the inflater's step of 64 KiB too, that deflate well or badly."""
+    """Bytes of many sizes, about the inflater's step too, that deflate well or badly."""
     piece = draw(st.binary(min_size=1, max_size=100))
     steps, beside = draw(st.integers(0, 4)), draw(st.integers(-3, 3))
-    size = max(0, draw(st.sampled_from([len(piece), 65_536 * steps + beside])))
+    size = max(0, draw(st.sampled_from([len(piece), bodies._STEP * steps + beside])))
     return (piece * (size // len(piece) + 1))[:size]
 
 
@@ -34,7 +34,7 @@ def _compressed(data: bytes, level: int) -> bytes:
 
 @given(_data(), st.integers(-1, 9))
 @example(b"", 6)
-@example(b"\0" * 65_536, 9)
+@example(b"\0" * bodies._STEP, 9)
 @settings(deadline=None, max_examples=150)
 def test_a_member_is_counted_exactly(data: bytes, level: int) -> None:
     """The totals of a log are made of these counts; zlib itself is the judge."""
