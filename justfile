@@ -77,19 +77,21 @@ clean:
 bench *ARGS: setup
     @exec .venv/bin/python -m pytest benchmarks --ignore benchmarks/peers --override-ini addopts=--import-mode=importlib --benchmark-only "$@"
 
-# Measure everything, and write benchmarks/RESULTS.md with its plot.
-[group('measure')]
-[no-exit-message]
-bench-report *ARGS: setup
-    @mkdir -p .benchmarks
-    @'{{ just_executable() }}' --justfile '{{ justfile() }}' bench --benchmark-json .benchmarks/result.json "$@"
-    @.venv/bin/python -m benchmarks.render .benchmarks/result.json benchmarks
-
 # Ours beside hyperqueue, pgqueuer and procrastinate: the same work in the same run.
 [group('measure')]
 [no-exit-message]
 bench-peers *ARGS: setup
     @exec .venv/bin/python -m pytest benchmarks/peers --override-ini addopts=--import-mode=importlib --benchmark-only "$@"
+
+# Measure everything, some 25 minutes, and write benchmarks/RESULTS.md, its plot, and PEERS.md.
+[group('measure')]
+[no-exit-message]
+bench-report: setup
+    @mkdir -p .benchmarks
+    @'{{ just_executable() }}' --justfile '{{ justfile() }}' bench --benchmark-json .benchmarks/result.json
+    @.venv/bin/python -m benchmarks.render .benchmarks/result.json benchmarks
+    @'{{ just_executable() }}' --justfile '{{ justfile() }}' bench-peers --benchmark-json .benchmarks/peers.json
+    @.venv/bin/python -m benchmarks.peers.render .benchmarks/peers.json > benchmarks/PEERS.md
 
 # Locust against a running API: just load --headless -u 50 -t 60s
 [group('measure')]

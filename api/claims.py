@@ -106,7 +106,7 @@ class Claims:
     def _lose_patience(self, waiter: Waiter) -> None:
         waiter.patient = False
         if not waiter.served:
-            waiter.answer([])
+            self._leave(waiter)
 
     def wake(self, queued: Sequence[Queued]) -> None:
         """Tasks are pending."""
@@ -126,12 +126,11 @@ class Claims:
             self._wake_line(lanes, line)
 
     def stop(self) -> None:
-        """Park nobody any more: the server goes away."""
+        """Park nobody any more: the server goes away. Who is in a statement is answered by that."""
         self._stopping = True
-        for line in self._lines.values():
-            for waiter in line:
-                waiter.patient = False
-        self.wake_all()
+        for line in list(self._lines.values()):
+            for waiter in list(line):
+                self._leave(waiter)
 
     async def find_heads(self) -> list[Queued]:
         """Look at all queues without floors; returns where those begin that are not empty."""

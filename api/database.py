@@ -41,6 +41,14 @@ async def _keep_session(_connection: object) -> None:
     """
 
 
+KEPT_PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
+"""Settings of the connections of agents at work, whose statements have one good plan each.
+
+Planned anew each time, as the planner would have it, a claim took twice as long. And a plan that
+was made while a table was small reads all of it, and is kept when it has grown: 40 ms a claim at
+300,000 tasks. Theirs walk along indexes, at any size."""
+
+
 def _pool(url: str, size: int, **settings: str) -> "Pool[Any]":
     pool: Pool[Any] = asyncpg.create_pool(
         url, min_size=0, max_size=size, reset=_keep_session, timeout=_CONNECT_S,
@@ -61,8 +69,7 @@ class Database:
     def __init__(self, url: str, pool_size: int) -> None:
         self.url = url
         people = pool_size // 3
-        # Planned anew each time, as the planner would have it, a claim took twice as long.
-        self._agents = _pool(url, pool_size - people, plan_cache_mode="force_generic_plan")
+        self._agents = _pool(url, pool_size - people, **KEPT_PLANS)
         self._people = _pool(url, people)
 
     def acquire(self) -> "PoolAcquireContext[Any]":

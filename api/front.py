@@ -153,6 +153,8 @@ class Room:
             async with asyncio.timeout(_WAIT_FOR_ROOM_S):
                 await entered
         except TimeoutError:
+            if entered.done() and not entered.cancelled():
+                self.leave(size)  # it was let in at that very moment
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "more large bodies arrive than there is room for; come back",

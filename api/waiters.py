@@ -130,10 +130,8 @@ class Line:
         taken: list[Waiter] = []
         if self.woken:
             self.woken = False
-            while self._parked and len(taken) < most:
-                taken.append(self._parked.popitem(last=False)[0])
-        while self._new and len(taken) < most:
-            taken.append(self._new.popitem(last=False)[0])
+            _take(self._parked, taken, most)
+        _take(self._new, taken, most)
         return taken
 
     def park_last(self, waiter: Waiter) -> None:
@@ -147,6 +145,17 @@ class Line:
             waiter.park()
             self._parked[waiter] = None
             self._parked.move_to_end(waiter, last=False)
+
+
+def _take(waiters: OrderedDict[Waiter, None], taken: list[Waiter], most: int) -> None:
+    """Move the first ones, but for those who went away and have not left the line yet.
+
+    A task that such a one was given would lie with its session until a beat compares.
+    """
+    while waiters and len(taken) < most:
+        waiter, _ = waiters.popitem(last=False)
+        if not waiter.gone:
+            taken.append(waiter)
 
 
 def deal(waiters: Sequence[Waiter], most: int) -> list[Waiter]:

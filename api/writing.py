@@ -142,9 +142,9 @@ class Writer:
             changes = await result_store.finish_many(
                 connection, results.wanted.values(), self._crash_limit
             )
-            others = results.without((each.task, each.attempt) for each in changes)
-            before = await result_store.ended_before(connection, others) if others else set()
         self._notices.tasks_queued(each.place for each in changes if each.status == "pending")
+        others = results.without((each.task, each.attempt) for each in changes)
+        before = await result_store.ended_before(connection, others) if others else set()
         written = [
             Written(verdicts, [results.verdict(each, before) for each in writes.ended])
             for writes, verdicts in zip(batch, chunks, strict=True)

@@ -48,8 +48,8 @@ Measure on a machine that does nothing else.
 def page(result: dict[str, Any]) -> str:
     """Write the page."""
     machine, found = result["machine_info"], sections(result["benchmarks"])
-    parts = [_INTRO, _machine(result["datetime"], machine)]
-    parts.append(_noise([each for section in found for each in section.benchmarks]))
+    parts = [_INTRO, machine_section(result["datetime"], machine)]
+    parts.append(noise_line([each for section in found for each in section.benchmarks]))
     if machine.get("quick"):
         parts.append("**A quick run (BENCH_QUICK): these are no figures.**\n")
     if any(plot.rows(section) for section in found):
@@ -58,7 +58,8 @@ def page(result: dict[str, Any]) -> str:
     return "\n".join([*parts, _REPEAT])
 
 
-def _machine(when: str, machine: dict[str, Any]) -> str:
+def machine_section(when: str, machine: dict[str, Any]) -> str:
+    """What the figures depend on."""
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     cpu = machine["cpu"].get("brand_raw", machine["machine"])
     load = " ".join(map(str, machine["load_after"]))
@@ -71,7 +72,8 @@ def _machine(when: str, machine: dict[str, Any]) -> str:
     )
 
 
-def _noise(benchmarks: list[Benchmark]) -> str:
+def noise_line(benchmarks: list[Benchmark]) -> str:
+    """How calm the machine was."""
     cores = [each.info.get("cores", {}) for each in benchmarks]
     others = [each["others"] for each in cores if "others" in each]
     if not others:
@@ -118,10 +120,10 @@ def _table(benchmarks: list[Benchmark]) -> Iterator[str]:
         " / ".join(str(each.info.get("cores", {}).get(user, "-")) for user in users)
         for each in benchmarks
     ]
-    yield _line(["system" if benchmarks[0].system else "benchmark", *columns])
+    yield table_row(["system" if benchmarks[0].system else "benchmark", *columns])
     yield "|---" * (len(columns) + 1) + "|"
     for number, each in enumerate(benchmarks):
-        yield _line([each.label, *(cells[number] for cells in columns.values())])
+        yield table_row([each.label, *(cells[number] for cells in columns.values())])
 
 
 def _values(benchmarks: list[Benchmark], key: str) -> list[str]:
@@ -144,16 +146,17 @@ def _limits(benchmarks: list[Benchmark]) -> Iterator[str]:
 def _facts(benchmarks: list[Benchmark]) -> Iterator[str]:
     if not any(each.info.get("facts") for each in benchmarks):
         return
-    yield _line(["benchmark", "fact", ""])
+    yield table_row(["benchmark", "fact", ""])
     yield "|---|---|---|"
     for each in benchmarks:
         label = each.label
         for name, text in each.info.get("facts", {}).items():
-            yield _line([label, name, text])
+            yield table_row([label, name, text])
             label = ""
 
 
-def _line(cells: list[str]) -> str:
+def table_row(cells: list[str]) -> str:
+    """Cells as Markdown."""
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

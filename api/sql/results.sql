@@ -96,17 +96,19 @@ SELECT * FROM ended;
 -- name: ended_before
 -- Of results that finish_many did not take: those that ended with the same attempt, session and
 -- reason before, so that a result that is sent again is told from a stale one.
+WITH r AS MATERIALIZED (
+    SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[])
+        AS r (id, attempt, session, reason)
+)
 SELECT r.id, r.attempt
-FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[]) AS r (id, attempt, session, reason)
-WHERE EXISTS (
-    SELECT FROM tasks AS t
-    WHERE t.id = r.id AND t.attempt = r.attempt AND coalesce(t.session, 0) = r.session
-        AND t.reason = r.reason AND t.finished_at IS NOT NULL
-) OR EXISTS (
-    SELECT FROM attempts AS a
-    WHERE a.task = r.id AND a.attempt = r.attempt AND coalesce(a.session, 0) = r.session
-        AND a.reason = r.reason
-);
+FROM r
+JOIN tasks AS t ON t.id = r.id AND t.attempt = r.attempt AND coalesce(t.session, 0) = r.session
+    AND t.reason = r.reason AND t.finished_at IS NOT NULL
+UNION
+SELECT r.id, r.attempt
+FROM r
+JOIN attempts AS a ON a.task = r.id AND a.attempt = r.attempt
+    AND coalesce(a.session, 0) = r.session AND a.reason = r.reason;
 
 -- name: held_by_dead
 -- Attempts of sessions that are over. The reaper ends them each tick: a claim may commit just

@@ -73,8 +73,10 @@ async def queue_heads(connection: Connection, lanes: Iterable[int]) -> list[Queu
 async def held_by_many(
     connection: Connection, sessions: Sequence[int]
 ) -> list[list[tuple[Claimed, bool]]]:
-    """All that each session holds, and whether it shall be cancelled."""
+    """All that each session holds, by number, and whether it shall be cancelled."""
     held: dict[int, list[tuple[Claimed, bool]]] = {session: [] for session in sessions}
     for row in await connection.fetch(_SQL["held_by_many"], list(held)):
         held[row[0]].append((_claimed(row, 2), row[1]))
+    for tasks in held.values():
+        tasks.sort(key=lambda each: each[0].id)
     return [held[session] for session in sessions]

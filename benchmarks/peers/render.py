@@ -11,8 +11,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.render import _machine as machine_lines
-from benchmarks.render import _noise as noise_lines
+from benchmarks.render import machine_section, noise_line, table_row
 from benchmarks.sections import Benchmark, Section, sections
 
 _OURS = "distributed-worker"
@@ -45,8 +44,8 @@ Measure on a machine that does nothing else.
 def page(result: dict[str, Any]) -> str:
     """Write the page."""
     machine, found = result["machine_info"], sections(result["benchmarks"])
-    parts = [_INTRO, machine_lines(result["datetime"], machine)]
-    parts.append(noise_lines([each for section in found for each in section.benchmarks]))
+    parts = [_INTRO, machine_section(result["datetime"], machine)]
+    parts.append(noise_line([each for section in found for each in section.benchmarks]))
     if machine.get("quick"):
         parts.append("**A quick run (BENCH_QUICK): these are no figures.**\n")
     parts += ["\n".join(_section(section)) for section in found]
@@ -64,13 +63,13 @@ def _section(section: Section) -> Iterator[str]:
 def _table(systems: list[Benchmark]) -> Iterator[str]:
     ours = next((each for each in systems if each.system.startswith(_OURS)), None)
     users = list(dict.fromkeys(user for each in systems for user in each.info["cores"]))
-    yield _line("system", "per second", "spread", "ours ÷ it", f"cores: {' / '.join(users)}")
+    yield table_row(["system", "per second", "spread", "ours ÷ it", f"cores: {' / '.join(users)}"])
     yield "|---|---|---|---|---|"
     for each in systems:
         info = each.info
         ratio = f"{ours.info['per_s'] / info['per_s']:.2f}" if ours and info["per_s"] else ""
         cores = " / ".join(str(info["cores"].get(user, "-")) for user in users)
-        yield _line(each.label, f"{info['per_s']:,}", str(info["spread"]), ratio, cores)
+        yield table_row([each.label, f"{info['per_s']:,}", str(info["spread"]), ratio, cores])
 
 
 def _facts(systems: list[Benchmark]) -> Iterator[str]:
@@ -81,10 +80,6 @@ def _facts(systems: list[Benchmark]) -> Iterator[str]:
         yield f"- {'; '.join(labels)}"
         for name, text in facts:
             yield f"  - {name}: {text}."
-
-
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def main() -> int:

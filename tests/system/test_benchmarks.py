@@ -20,15 +20,31 @@ def _run(*words: str, timeout_s: float) -> str:
     return run.stdout
 
 
-@pytest.mark.timeout(240)
-def test_the_benchmarks_run_and_can_be_shown(tmp_path: Path) -> None:
-    """They cannot rot, and neither can the page that is made of what they write down."""
-    result = tmp_path / "result.json"
+def _bench(result: Path, *what: str) -> None:
     _run(
-        "pytest", "benchmarks", "--ignore=benchmarks/peers", "-q", "--benchmark-only",
+        "pytest", *what, "-q", "--benchmark-only",
         "--override-ini", "addopts=--import-mode=importlib", "-p", "no:cacheprovider",
         "--benchmark-json", str(result), timeout_s=230,
     )  # fmt: skip
-    page = _run("benchmarks.render", str(result), timeout_s=30)
+
+
+@pytest.mark.timeout(240)
+def test_the_benchmarks_run_and_can_be_shown(tmp_path: Path) -> None:
+    """They cannot rot, and neither can the page and the plot of what they write down."""
+    result = tmp_path / "result.json"
+    _bench(result, "benchmarks", "--ignore=benchmarks/peers")
+    _run("benchmarks.render", str(result), str(tmp_path), timeout_s=30)
+    page = (tmp_path / "RESULTS.md").read_text()
     assert "these are no figures" in page
     assert "`claim_by_one_client`" in page
+    assert "<svg" in (tmp_path / "results.svg").read_text()
+
+
+@pytest.mark.timeout(240)
+def test_the_comparisons_run_and_can_be_shown(tmp_path: Path) -> None:
+    """Other products change what they are called with."""
+    result = tmp_path / "peers.json"
+    _bench(result, "benchmarks/peers")
+    page = _run("benchmarks.peers.render", str(result), timeout_s=30)
+    assert "distributed-worker" in page
+    assert "pgqueuer" in page
