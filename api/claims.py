@@ -14,13 +14,13 @@ import contextlib
 import logging
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from operator import itemgetter
 
 from api.database import Database
 from api.floors import Floors
 from api.lanes import Lanes
+from api.lines import Lines
 from api.metrics import CLAIMED
 from api.notices import Notices
 from api.sessions import Session
@@ -49,9 +49,7 @@ class Claims:
         self._lane_count = lanes.count
         self._notices = notices
         self._floors = Floors()
-        self._lines: dict[LaneSet, Line] = {}
-        self._hungry: OrderedDict[LaneSet, None] = OrderedDict()
-        self._work = asyncio.Event()
+        self._lines = Lines()
         self._read_lanes = asyncio.Event()
         self._by_session: dict[int, Waiter] = {}
         self._stopping = False
@@ -59,7 +57,7 @@ class Claims:
     @property
     def waiting(self) -> int:
         """Requests that wait."""
-        return sum(len(line) for line in self._lines.values())
+        return len(self._lines)
 
     async def take(
         self,
@@ -85,7 +83,7 @@ class Claims:
                 self._leave(older)
             self._by_session[session.number] = waiter
         first = waiter.turn
-        self._join(waiter)
+        self._lines.join(waiter)
         try:
             tasks = await first
             if tasks is None:
@@ -115,22 +113,31 @@ class Claims:
         new = {each.lane for each in queued}
         if not self._lanes.knows(new):
             self._read_lanes.set()  # a neighbour made one
-        for lanes, line in self._lines.items():
-            if not new.isdisjoint(lanes):
-                self._wake_line(lanes, line)
+        self._lines.wake(new)
 
     def wake_all(self) -> None:
         """Anything may be pending."""
         self._regroup()
-        for lanes, line in self._lines.items():
-            self._wake_line(lanes, line)
+        self._lines.wake()
 
     def stop(self) -> None:
         """Park nobody any more: the server goes away. Who is in a statement is answered by that."""
         self._stopping = True
-        for line in list(self._lines.values()):
-            for waiter in list(line):
-                self._leave(waiter)
+        for waiter in self._lines:
+            self._leave(waiter)
+
+    def _select(self, session: Session | None) -> LaneSet:
+        return self._lanes.plain if session is None else session.lanes(self._lanes)
+
+    def _leave(self, waiter: Waiter) -> None:
+        if waiter.number is not None and self._by_session.get(waiter.number) is waiter:
+            del self._by_session[waiter.number]
+        self._lines.leave(waiter)
+
+    def _regroup(self) -> None:
+        if self._lane_count != self._lanes.count:
+            self._lane_count = self._lanes.count
+            self._lines.regroup(lambda waiter: self._select(waiter.session))
 
     async def find_heads(self) -> list[Queued]:
         """Look at all queues without floors; returns where those begin that are not empty."""
@@ -150,59 +157,6 @@ class Claims:
             group.create_task(self._look_again())
             for _ in range(_STATEMENTS):
                 group.create_task(self._serve_all())
-
-    # Lines
-
-    def _wake_line(self, lanes: LaneSet, line: Line) -> None:
-        line.woken = True
-        line.tries = 0
-        self._look(lanes, line)
-
-    def _look(self, lanes: LaneSet, line: Line) -> None:
-        if line.hungry:
-            self._hungry[lanes] = None
-            self._work.set()
-
-    def _select(self, session: Session | None) -> LaneSet:
-        return self._lanes.plain if session is None else session.lanes(self._lanes)
-
-    def _join(self, waiter: Waiter) -> None:
-        line = self._lines.get(waiter.lanes)
-        if line is None:
-            line = self._lines[waiter.lanes] = Line()
-        if waiter.patient and line.quiet:
-            line.park_last(waiter)
-            return
-        line.add(waiter)
-        self._look(waiter.lanes, line)
-
-    def _leave(self, waiter: Waiter) -> None:
-        waiter.leave()
-        if waiter.number is not None and self._by_session.get(waiter.number) is waiter:
-            del self._by_session[waiter.number]
-        if line := self._lines.get(waiter.lanes):
-            line.remove(waiter)
-            self._drop_empty(waiter.lanes, line)
-
-    def _drop_empty(self, lanes: LaneSet, line: Line) -> None:
-        if not line and not line.served:
-            self._lines.pop(lanes, None)
-            self._hungry.pop(lanes, None)
-
-    def _regroup(self) -> None:
-        """Lanes were made: what the waiters' labels select may have grown."""
-        if self._lane_count == self._lanes.count:
-            return
-        self._lane_count = self._lanes.count
-        waiters = [waiter for line in self._lines.values() for waiter in line]
-        for lanes, line in list(self._lines.items()):
-            line.clear()
-            self._drop_empty(lanes, line)
-        for waiter in waiters:
-            waiter.lanes = self._select(waiter.session)
-            self._join(waiter)
-
-    # Loops
 
     async def _look_again(self) -> None:
         """Wake the lines that have pending tasks, without anybody's notice.
@@ -226,12 +180,8 @@ class Claims:
 
     async def _serve_all(self) -> None:
         while True:
-            await self._work.wait()
-            if self._hungry:
-                lanes, _ = self._hungry.popitem(last=False)
-                await self._serve(lanes, self._lines[lanes])
-            else:
-                self._work.clear()
+            lanes, line = await self._lines.hungry()
+            await self._serve(lanes, line)
 
     async def _serve(self, lanes: LaneSet, line: Line) -> None:
         """Fill the places of those who wait for the same lanes with one statement."""
@@ -260,8 +210,7 @@ class Claims:
             line.woken = True  # there is more
         elif not line.woken and len(self._floors.of(lanes)) > 1:
             self._look_soon(lanes, line)
-        self._look(lanes, line)
-        self._drop_empty(lanes, line)
+        self._lines.looked(lanes, line)
 
     async def _claim(
         self, lanes: LaneSet, places: list[Waiter]
@@ -290,7 +239,7 @@ class Claims:
             waiter.answer(tasks)
         elif (lanes := self._select(waiter.session)) != waiter.lanes:
             waiter.lanes = lanes
-            self._join(waiter)
+            self._lines.join(waiter)
         else:
             return False
         return True
@@ -303,9 +252,4 @@ class Claims:
         if line.tries < _NEIGHBOUR_TRIES:
             line.tries += 1
             delay_s = random.uniform(*_NEIGHBOUR_S)  # noqa: S311 - jitter
-            asyncio.get_running_loop().call_later(delay_s, self._look_late, lanes)
-
-    def _look_late(self, lanes: LaneSet) -> None:
-        if line := self._lines.get(lanes):
-            line.woken = True
-            self._look(lanes, line)
+            asyncio.get_running_loop().call_later(delay_s, self._lines.wake_again, lanes)
