@@ -20,13 +20,14 @@ async def test_room_that_comes_as_the_wait_ends_is_given_back(
     await asyncio.sleep(0)
     # Both timers are due in the same turn of the loop: the room first, then the end of the wait.
     loop = asyncio.get_running_loop()
-    loop.call_later(0.01, _hold_up, loop, loop.time() + 0.05)
+    loop.call_later(0.01, _hold_up, loop)
     loop.call_later(0.015, room.leave, 90_000)
     with pytest.raises(ProblemError):
         await late
     await asyncio.wait_for(room.enter(100_000), 1)
 
 
-def _hold_up(loop: asyncio.AbstractEventLoop, until: float) -> None:
+def _hold_up(loop: asyncio.AbstractEventLoop) -> None:
+    until = loop.time() + 0.05
     while loop.time() < until:
         pass
