@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from operator import itemgetter
 
-from api.database import Database
+from api.database import Database, Kept
 from api.floors import Floors
 from api.lanes import Lanes
 from api.lines import Lines
@@ -179,11 +179,18 @@ class Claims:
                     await self._read_lanes.wait()
 
     async def _serve_all(self) -> None:
-        while True:
-            lanes, line = await self._lines.hungry()
-            await self._serve(lanes, line)
+        kept = self._database.kept()
+        try:
+            while True:
+                found = self._lines.hungry_now()
+                if found is None:
+                    await kept.give_back()
+                    found = await self._lines.hungry()
+                await self._serve(kept, *found)
+        finally:
+            await kept.give_back()
 
-    async def _serve(self, lanes: LaneSet, line: Line) -> None:
+    async def _serve(self, kept: Kept, lanes: LaneSet, line: Line) -> None:
         """Fill the places of those who wait for the same lanes with one statement."""
         waiters = line.take(_MOST_ROWS)
         if not waiters:
@@ -194,10 +201,11 @@ class Claims:
             waiter.served = True
         claimed: list[tuple[int, Queued, Claimed]] = []
         try:
-            claimed = await self._claim(lanes, places)
+            claimed = await self._claim(kept, lanes, places)
         except Exception as error:  # noqa: BLE001 - those who wait must learn of it
             for waiter in waiters:
                 waiter.fail(error)
+            await kept.give_back()
         finally:
             line.served -= 1
             for waiter in waiters:
@@ -213,17 +221,17 @@ class Claims:
         self._lines.looked(lanes, line)
 
     async def _claim(
-        self, lanes: LaneSet, places: list[Waiter]
+        self, kept: Kept, lanes: LaneSet, places: list[Waiter]
     ) -> list[tuple[int, Queued, Claimed]]:
         floors = self._floors.of(lanes)
         if not floors:
             return []  # no task was ever submitted that these labels cover
         look = self._floors.begin()
         try:
-            async with self._database.acquire() as connection:
-                claimed = await store.claim_many(
-                    connection, floors, [waiter.number for waiter in places]
-                )
+            connection = await kept.get()
+            claimed = await store.claim_many(
+                connection, floors, [waiter.number for waiter in places]
+            )
         except BaseException:
             self._floors.fail(look, floors)
             raise

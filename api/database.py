@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -82,6 +82,10 @@ class Database:
         async with asyncio.timeout(_READ_S), self._people.acquire() as connection:
             yield connection
 
+    def kept(self) -> "Kept":
+        """For a loop that has one statement after the other."""
+        return Kept(self)
+
     async def connect(self) -> "asyncpg.Connection[Any]":
         """Open a connection outside the pools; the caller closes it."""
         connection: asyncpg.Connection[Any] = await asyncpg.connect(
@@ -103,3 +107,30 @@ class Database:
     ) -> None:
         self._agents.terminate()
         self._people.terminate()
+
+
+class Kept:
+    """A connection that is borrowed when it is first needed, and kept while there is work.
+
+    To borrow one and give it back takes 100 µs, as much as a claim itself.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._borrowed: PoolAcquireContext[Any] | None = None
+        self._connection: Connection | None = None
+
+    async def get(self) -> Connection:
+        """Borrow it, if it is not here."""
+        if self._connection is None:
+            borrowed = self._database.acquire()
+            self._connection = await borrowed.__aenter__()
+            self._borrowed = borrowed
+        return self._connection
+
+    async def give_back(self) -> None:
+        """There is no work, or it is broken."""
+        borrowed, self._borrowed, self._connection = self._borrowed, None, None
+        if borrowed is not None:
+            with suppress(*AWAY):
+                await borrowed.__aexit__(None, None, None)

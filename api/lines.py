@@ -54,9 +54,15 @@ class Lines:
 
     async def hungry(self) -> tuple[LaneSet, Line]:
         """Wait for a line that somebody should look for, in turn; `looked` must follow."""
-        while not self._hungry:
+        while (found := self.hungry_now()) is None:
             self._work.clear()
             await self._work.wait()
+        return found
+
+    def hungry_now(self) -> tuple[LaneSet, Line] | None:
+        """Such a line, if there is one."""
+        if not self._hungry:
+            return None
         lanes, _ = self._hungry.popitem(last=False)
         return lanes, self._lines[lanes]
 
