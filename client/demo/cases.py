@@ -28,10 +28,13 @@ class Case(Struct, frozen=True, kw_only=True):
 
     def wrong(self, task: Task) -> list[str]:
         """How the task did not end as it should; empty if it did."""
+        # One that was handed back unstarted is no run, and may be on any busy agent.
+        earlier = task.attempts or ()
+        returned = sum(each.reason == "returned" for each in earlier)
         pairs: tuple[tuple[str, object, object], ...] = (
             ("status", task.status, self.status),
             ("reason", task.reason, self.reason),
-            ("attempts", task.attempt, self.attempts),
+            ("attempts", task.attempt - returned, self.attempts),
         )
         if self.reason == "exit":
             pairs += (("exit code", task.exit_code, self.exit_code),)

@@ -157,7 +157,9 @@ def _logs_of(fake: Fake, task: Task) -> dict[Stream, StreamLog]:
 async def _task(request: web.Request) -> web.Response:
     fake = request.app[FAKE]
     task = _known(request)
-    return reply(msgspec.structs.replace(task, logs=_logs_of(fake, task), attempts=()))
+    return reply(
+        msgspec.structs.replace(task, logs=_logs_of(fake, task), attempts=task.attempts or ())
+    )
 
 
 async def _logs(request: web.Request) -> web.StreamResponse:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from client.client import Client
 from client.demo import output
 from client.demo.cases import Case, cases
 from client.demo.checks import check
-from schema.tasks import Submission
+from schema.tasks import Attempt, Submission
 from tests.client.fake import Fake
 
 TASK = Submission(command="true")
@@ -60,6 +61,15 @@ async def test_every_difference_is_found(fake: Fake, dw: Client) -> None:
     )
     fake.log_state = "missing"
     assert "stdout is missing" in (await check(dw, 1, Case(task=TASK))).wrong
+
+
+async def test_an_attempt_that_was_handed_back_is_no_run(fake: Fake, dw: Client) -> None:
+    """An agent that claimed ahead and did not get to it hands it back: nothing went wrong."""
+    back = Attempt(attempt=1, agent="a", reason="returned", started_at=datetime.now(UTC))
+    fake.add(status="succeeded", reason="exit", exit_code=0, attempt=2, attempts=(back,))
+    fake.log(1, "stdout", b"", attempt=2)
+    fake.log(1, "stderr", b"", attempt=2)
+    assert (await check(dw, 1, Case(task=TASK))).wrong == ()
 
 
 _BREAKS = """
