@@ -84,6 +84,7 @@ def _wait_in_thread(loop: asyncio.AbstractEventLoop, pid: int, exited: Callable[
 def _wait_kqueue(pid: int) -> None:
     import select  # noqa: PLC0415 - kqueue is not in it on Linux
 
+    # The ignores: on Linux mypy knows none of these.
     queue = select.kqueue()  # type: ignore[attr-defined,unused-ignore]
     event = select.kevent(  # type: ignore[attr-defined,unused-ignore]
         pid,

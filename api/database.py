@@ -112,7 +112,7 @@ class Database:
 class Kept:
     """A connection that is borrowed when it is first needed, and kept while there is work.
 
-    To borrow one and give it back takes 100 µs, as much as a claim itself.
+    To borrow one and give it back takes 33 µs, half as much as a single pull costs this process.
     """
 
     def __init__(self, database: Database) -> None:

@@ -34,7 +34,7 @@ RawHeaders = Mapping[bytes, bytes]
 
 
 class Exchange:
-    """What a hot handler needs of a request: litestar's own takes some 5 µs to make."""
+    """What a hot handler needs of a request, without the parts of litestar's own that it does not."""
 
     __slots__ = ("app", "receive", "scope")
 

@@ -8,7 +8,8 @@
 --                                   again until the machine lost so many attempts
 --   returned                        back to its place in the queue; counts against nothing
 -- A cancellation that came before the result leaves nothing to run again.
--- JSON, because asyncpg takes 6 us to check what it puts into thirteen arrays for one result.
+-- JSON, because asyncpg checks each value that it puts into an array: with thirteen arrays a whole
+-- life of a task cost the API 33 us, now 27 (leases were made cheaper at the same time).
 WITH result AS (
     SELECT * FROM json_to_recordset($2::json) AS r (
         task bigint, attempt integer, session bigint, outcome text, reason text, exit_code bigint,
