@@ -34,7 +34,7 @@ RawHeaders = Mapping[bytes, bytes]
 
 
 class Exchange:
-    """What a hot handler needs of a request, without the parts of litestar's own that it does not."""
+    """What a hot handler needs of a request; litestar's own makes more than that."""
 
     __slots__ = ("app", "receive", "scope")
 
