@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from agent.outbox import Delivery
+from agent.parcels import Delivery
 from schema.claims import ClaimedTask
 from schema.sessions import Held
 

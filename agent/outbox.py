@@ -2,82 +2,39 @@
 
 A result leaves only with or after the last chunk of its attempt: with those of the same batch, or
 when all are acknowledged. Chunks that are compressing count with their plain size, then with their
-compressed one. Nothing is dropped when it is full: the owner is told to leave the pipes unread.
+compressed one, and with little when they are on the disk only (`agent/spooler.py`). Nothing is
+dropped when memory and disk are full: the owner is told to leave the pipes unread.
 """
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import msgspec
 
-from agent.streams import Cut
+from agent.gauge import Gauge
+from agent.parcels import LARGE_BYTES, Batch, Delivery, Parcel, TailParcel
+from agent.spool import Kept, SpoolError
+from agent.spooler import Spooler
+from agent.streams import Cut, Tail
 from schema import marks
 from schema.reports import LogChunk, Result
 from schema.sessions import Held
 from schema.tasks import Stream
 
+log = logging.getLogger("agent")
+
 _INLINE_BYTES = 16_384  # compressing that takes about as long as handing it to a thread
 _COMPRESSING_THREADS = 2
-_OVERHEAD_BYTES = 300  # of a chunk in memory and on the wire, beside its content
-_LOW_WATER = 0.5
-
-LARGE_BYTES = 262_144
-"""A batch of so much leaves beside another one. Small ones leave one at a time, so that what piles
-up meanwhile goes together: each costs the API a request and a transaction."""
+_SPOOLED_OVER = 0.5  # of the limit: the rest is for what comes while that is written
 
 ALONE_S = 1.0
 """A small batch that is out for longer is stuck, and holds up the others no more."""
-
-
-class Delivery:
-    """What one attempt has still to send."""
-
-    __slots__ = ("flying", "key", "lease", "result", "waiting")
-
-    def __init__(self, key: Held, lease: str) -> None:
-        self.key = key
-        self.lease = lease
-        self.waiting = 0  # chunks that compress or stand in the queue
-        self.flying = 0  # chunks in a request that is under way
-        self.result: Result | None = None
-
-
-class Parcel:
-    """One chunk on its way."""
-
-    __slots__ = ("chunk", "delivery", "plain_bytes")
-
-    def __init__(self, delivery: Delivery, chunk: LogChunk, plain_bytes: int) -> None:
-        self.delivery = delivery
-        self.chunk = chunk
-        self.plain_bytes = plain_bytes
-
-    @property
-    def wire_bytes(self) -> int:
-        """What it weighs in memory and in a request."""
-        return len(self.chunk.content) + len(self.chunk.marks) + _OVERHEAD_BYTES
-
-
-class Batch(NamedTuple):
-    """The content of one request."""
-
-    parcels: list[Parcel]
-    deliveries: list[Delivery]
-    """Whose results go along."""
-
-    def __len__(self) -> int:
-        return len(self.parcels) + len(self.deliveries)
-
-    @property
-    def small(self) -> bool:
-        """Whether it leaves alone."""
-        return sum(parcel.wire_bytes for parcel in self.parcels) < LARGE_BYTES
 
 
 class Outbox:
@@ -87,11 +44,13 @@ class Outbox:
         self,
         limit_bytes: int,
         full_changed: Callable[[bool], None],
+        spooler: Spooler,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Call `full_changed` with True when it is full, with False when there is room again."""
-        self._limit_bytes = limit_bytes
-        self._full_changed = full_changed
+        self.memory = Gauge(limit_bytes, full_changed)
+        self._spooler = spooler
+        spooler.moved = self._forget_content
         self._clock = clock
         self._ready: deque[Parcel] = deque()
         self._results: dict[Held, Delivery] = {}
@@ -102,12 +61,35 @@ class Outbox:
         self._pool = ThreadPoolExecutor(_COMPRESSING_THREADS, "gzip")
         self._ready_bytes = 0
         self._small_left_s: dict[int, float] = {}  # by id of the batches that are out
-        self.bytes = 0
-        self.full = False
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
+        self._spooler.close()
+
+    def tick(self) -> None:
+        """Let the spool have what is due."""
+        self._spooler.tick(self.memory.bytes - int(self.memory.limit_bytes * _SPOOLED_OVER))
+
+    async def keep_all(self) -> bool:
+        """Write all that is unsent to the disk; whether that worked."""
+        return await self._spooler.keep_all()
+
+    def restore(self, deliveries: Iterable[Delivery], parcels: Iterable[Parcel]) -> None:
+        """Queue what a dead agent left. Called before anything is added: that goes first."""
+        for parcel in parcels:
+            parcel.resent = True
+            if parcel.chunk is not None:
+                parcel.chunk = msgspec.structs.replace(parcel.chunk, resent=True)
+                self._spooler.enter(parcel)
+            self._spooler.inherit(parcel.kept)
+            self._count(1)
+            self._push(parcel)
+        for delivery in deliveries:
+            self._spooler.inherit(delivery.kept)
+            if delivery.result is not None:
+                self._count(1)
+                self._results[delivery.key] = delivery
 
     def add(self, delivery: Delivery, stream: Stream, cut: Cut) -> None:
         """Compress a chunk and queue it."""
@@ -116,12 +98,12 @@ class Outbox:
         if cut.size < _INLINE_BYTES:
             self._queue(delivery, stream, cut, cut.gzip_member())
             return
-        self._weigh(cut.size)
+        self.memory.add(cut.size)
         future = asyncio.get_running_loop().run_in_executor(self._pool, cut.gzip_member)
 
         def compressed(done: asyncio.Future[bytes]) -> None:
             if not done.cancelled():
-                self._weigh(-cut.size)
+                self.memory.add(-cut.size)
                 self._queue(delivery, stream, cut, done.result())
 
         future.add_done_callback(compressed)
@@ -134,18 +116,30 @@ class Outbox:
             content=content,
             marks=marks.encode(cut.marks),
         )
-        parcel = Parcel(delivery, chunk, cut.size)
+        parcel = Parcel(delivery, chunk, cut.size, cut.kept)
+        self._spooler.enter(parcel)
+        delivery.waiting -= 1
+        self._push(parcel)
+
+    def _push(self, parcel: Parcel) -> None:
+        parcel.delivery.waiting += 1
         self._ready.append(parcel)
         self._ready_bytes += parcel.wire_bytes
-        self._weigh(parcel.wire_bytes)
+        self._reweigh(parcel)
         self._takeable.set()
+
+    def keep_tail(self, delivery: Delivery, stream: Stream, tail: Tail) -> None:
+        """Write to the disk what is in no chunk yet."""
+        self._spooler.enter_tail(TailParcel(delivery, stream, tail))
 
     def finish(self, delivery: Delivery, result: Result) -> None:
         """Queue the result, which waits for the chunks that were added before."""
         if delivery.result is None:
             self._count(1)
         delivery.result = result
+        delivery.kept = Kept()
         self._results[delivery.key] = delivery
+        self._spooler.enter(delivery)
         self._takeable.set()
 
     async def take(self, max_bytes: int, max_items: int) -> Batch:
@@ -157,14 +151,40 @@ class Outbox:
             alone_s = self._alone_s()
             large = self._ready_bytes >= min(LARGE_BYTES, max_bytes)
             if (alone_s <= 0 or large) and (batch := self._pick(max_bytes, max_items)):
-                break
+                if batch.small:
+                    self._small_left_s[id(batch)] = self._clock()
+                if await self._load(batch):
+                    return batch
+                self.returned(batch)
+                continue
             self._takeable.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(alone_s if alone_s > 0 else None):
                     await self._takeable.wait()
-        if batch.small:
-            self._small_left_s[id(batch)] = self._clock()
-        return batch
+
+    async def _load(self, batch: Batch) -> bool:
+        """Read what is on the disk only; False where nothing is left to be sent."""
+        spooled = [parcel for parcel in batch.parcels if parcel.chunk is None]
+        if not spooled:
+            return True
+        try:
+            read = await self._spooler.read(spooled)
+        except BaseException:
+            self.put_back(batch)
+            self.returned(batch)
+            raise
+        for parcel, chunk in read.items():
+            if isinstance(chunk, SpoolError):
+                log.error(
+                    "task %d attempt %d: %d bytes of output are lost, the spool is damaged: %s",
+                    *parcel.delivery.key, parcel.plain_bytes, chunk,
+                )  # fmt: skip
+                batch.parcels.remove(parcel)
+                self.settle_chunk(parcel)
+            else:
+                parcel.chunk = msgspec.structs.replace(chunk, resent=parcel.resent)
+                self._reweigh(parcel)
+        return len(batch) > 0
 
     def _alone_s(self) -> float:
         """Seconds for which a small batch that left must be alone."""
@@ -186,10 +206,24 @@ class Outbox:
             parcel = self._ready.popleft()
             self._ready_bytes -= parcel.wire_bytes
             delivery = parcel.delivery
+            parcel.flying = True
             delivery.waiting -= 1
             delivery.flying += 1
             here[delivery.key] = here.get(delivery.key, 0) + 1
             batch.parcels.append(parcel)
+        self._pick_results(batch, here, max_items)
+        return batch
+
+    def take_results(self, max_items: int) -> Batch:
+        """Take what results wait for no chunk, perhaps none: a line may break with large bodies.
+
+        `returned` must follow.
+        """
+        batch = Batch([], [])
+        self._pick_results(batch, {}, max_items)
+        return batch
+
+    def _pick_results(self, batch: Batch, here: dict[Held, int], max_items: int) -> None:
         for key, delivery in self._results.items():
             if len(batch) >= max_items:
                 break
@@ -197,12 +231,15 @@ class Outbox:
                 batch.deliveries.append(delivery)
         for delivery in batch.deliveries:
             del self._results[delivery.key]
-        return batch
 
     def put_back(self, batch: Batch) -> None:
         """Queue again, in front, what may or may not have arrived."""
         for parcel in reversed(batch.parcels):
-            parcel.chunk = msgspec.structs.replace(parcel.chunk, resent=True)
+            parcel.resent = True
+            parcel.flying = False
+            self._forget_content(parcel)
+            if parcel.chunk is not None:
+                parcel.chunk = msgspec.structs.replace(parcel.chunk, resent=True)
             parcel.delivery.flying -= 1
             parcel.delivery.waiting += 1
             self._ready.appendleft(parcel)
@@ -214,13 +251,15 @@ class Outbox:
     def settle_chunk(self, parcel: Parcel) -> None:
         """Forget a chunk that was acknowledged, or refused for good."""
         parcel.delivery.flying -= 1
-        self._weigh(-parcel.wire_bytes)
+        self.memory.add(-parcel.weight)
+        self._spooler.leave(parcel)
         self._count(-1)
         self._takeable.set()  # a result may have waited for it
 
     def settle_result(self, delivery: Delivery) -> None:
         """Forget a result that was acknowledged, or refused for good."""
         delivery.result = None
+        self._spooler.leave(delivery)
         self._count(-1)
 
     @property
@@ -239,11 +278,13 @@ class Outbox:
         else:
             self._empty.set()
 
-    def _weigh(self, change: int) -> None:
-        self.bytes += change
-        if not self.full and self.bytes >= self._limit_bytes:
-            self.full = True
-            self._full_changed(True)
-        elif self.full and self.bytes <= self._limit_bytes * _LOW_WATER:
-            self.full = False
-            self._full_changed(False)
+    def _forget_content(self, parcel: Parcel) -> None:
+        """Let memory go of what is on the disk, unless a request has it."""
+        if parcel.place is not None and not parcel.flying:
+            parcel.chunk = None
+            self._reweigh(parcel)
+
+    def _reweigh(self, parcel: Parcel) -> None:
+        change = parcel.memory_bytes - parcel.weight
+        parcel.weight += change
+        self.memory.add(change)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import msgspec
 
 from agent.api_client import ApiClient, Backoff, RefusedError
-from agent.outbox import Batch, Delivery, Outbox, Parcel
+from agent.outbox import Outbox
+from agent.parcels import Batch, Delivery, Parcel
 from agent.session import Session
 from schema.reports import Report, ReportReply, Result, Verdict
 from schema.sessions import Held
@@ -47,8 +48,11 @@ class Reports:
     async def loop(self) -> None:
         """Send one request after the other until cancelled. Two of these run side by side."""
         backoff = Backoff()
+        failed = False
         while True:
-            batch = await self._outbox.take(self._bytes, self._items)
+            # On a line that cuts all that is large, results must not wait behind it.
+            batch = self._outbox.take_results(self._items) if failed else None
+            batch = batch or await self._outbox.take(self._bytes, self._items)
 
             async def send(session: str, batch: Batch = batch) -> bool:
                 return await self._send(session, batch)
@@ -57,7 +61,8 @@ class Reports:
                 sent = await self._session.ask(send, backoff)
             finally:
                 self._outbox.returned(batch)
-            if sent is None:
+            failed = sent is None
+            if failed:
                 # Fewer bytes have a better chance on a line that is slow or breaks.
                 self._bytes = max(self._bytes // 2, _LEAST_BYTES)
                 self._outbox.put_back(batch)
@@ -65,7 +70,7 @@ class Reports:
     async def _send(self, session: str, batch: Batch) -> bool:
         report = Report(
             session=session,
-            chunks=tuple(parcel.chunk for parcel in batch.parcels),
+            chunks=tuple(parcel.chunk for parcel in batch.parcels if parcel.chunk is not None),
             results=tuple(one.result for one in batch.deliveries if one.result is not None),
         )
         try:
@@ -116,6 +121,9 @@ class Reports:
 
     def _drop(self, parcel: Parcel, verdict: Verdict) -> None:
         chunk = parcel.chunk
+        assert chunk is not None, "it was sent"
+        if parcel.from_tail and verdict.verdict == "conflict":
+            return  # the dead agent had sent the whole chunk of which this is a part
         log.warning(
             "task %d attempt %d: %s bytes %d-%d are lost, the API says %s%s",
             *parcel.delivery.key,

@@ -13,6 +13,7 @@ from agent.folders import Folder, Folders
 from agent.outbox import Outbox
 from agent.process import Process, Rules, start
 from agent.settings import Settings
+from agent.spooler import WAIT_S
 from agent.streams import MarkClock, StreamBuffer
 from agent.unstarted import SPAWN_ERRORS, Rests, result_of
 from schema.claims import ClaimedTask
@@ -117,7 +118,7 @@ class Runner:
     async def _finish(self, run: _Run) -> Result:
         attempt, process, streams = run
         self._runs[attempt.key] = run
-        if not self._outbox.full:
+        if not self._outbox.memory.full:
             process.resume()
         try:
             end = await process.ended
@@ -170,7 +171,8 @@ class Runner:
 
     def tick(self) -> None:
         """Do what is due: cut old output, end what is over its time or no longer proven ours."""
-        old_s = time.monotonic() - self.flush_s
+        now_s = time.monotonic()
+        old_s = now_s - self.flush_s
         exclusive_s = self._exclusive_s()
         for run in tuple(self._runs.values()):
             if exclusive_s is not None and run.attempt.task.exclusive:
@@ -180,6 +182,8 @@ class Runner:
             for stream, buffer in run.streams.items():
                 if cut := buffer.flush_older(old_s):
                     self._outbox.add(run.attempt.delivery, stream, cut)
+                elif tail := buffer.tail_older(now_s - WAIT_S):
+                    self._outbox.keep_tail(run.attempt.delivery, stream, tail)
 
     def ages_s(self) -> Iterator[float]:
         """Seconds that each running process has been running."""

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
+
 from agent.api_client import (
     ApiClient,
     ApiError,
@@ -41,14 +43,19 @@ class Session:
         opening: SessionOpen,
         boot_clock: Callable[[], float],
         lost: Callable[[], None],
+        opened: Callable[[str], None],
     ) -> None:
-        """Call `lost` when a session has ended against our will, before the next one opens."""
+        """Call `lost` when a session has ended against our will, before the next one opens.
+
+        `opened` is told the id of each new one.
+        """
         self.id = ""
         self.lease_s = 0.0
         self._api = api
         self._opening = opening
         self._boot_clock = boot_clock
         self._lost = lost
+        self._opened = opened
         self._lock = asyncio.Lock()
         self._dead = ""
         self._proven_until_s = 0.0
@@ -85,8 +92,12 @@ class Session:
         left_s = self.left_s() - min(_MARGIN_S, self.lease_s / 20)
         return None if left_s > grace_s else max(left_s, 0.0)
 
-    async def open(self) -> None:
-        """Open the first session, as long as it takes; CannotStartError if the API refuses."""
+    async def open(self, replaces: str | None) -> None:
+        """Open the first session, as long as it takes; CannotStartError if the API refuses.
+
+        `replaces` names one that is known to be dead: what it held need not wait for its lease.
+        """
+        self._opening = msgspec.structs.replace(self._opening, replaces=replaces)
         backoff = Backoff()
         while not await self._try_open(backoff, first=True):
             pass
@@ -109,6 +120,8 @@ class Session:
             return False
         self._heard()
         self.id = opened.session
+        self._opened(opened.session)
+        self._opening = msgspec.structs.replace(self._opening, replaces=None)
         self.lease_s = opened.lease_s
         self._proven_until_s = 0.0
         self.proven(sent_s, opened.lease_s)

@@ -38,8 +38,12 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     """How long output may wait to be sent, until the API wishes otherwise."""
     chunk_bytes: Annotated[int, Meta(ge=1, le=MAX_CHUNK_BYTES)] = 524_288
     buffer_bytes: Annotated[int, Meta(ge=1)] = 64 * 1024 * 1024
-    """Chunks that wait to be sent. When they are more, tasks wait on their full pipes. Beside it
-    each running task holds up to one unfinished chunk for each of its two streams."""
+    """Memory for chunks that wait to be sent; over half of it they go to the spool. When it is full
+    tasks wait on their full pipes. Beside it each running task holds up to one unfinished chunk for
+    each of its two streams."""
+    spool_bytes: Annotated[int, Meta(ge=0)] = 1024 * 1024 * 1024
+    """Files in the state folder for what waits for over a second: they outlive the agent. 0: none,
+    what is unsent is lost with the agent."""
     kill_grace_s: Seconds = 10
     """Between SIGTERM and SIGKILL."""
     pipe_wait_s: Seconds = 5

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from isal import isal_zlib
 
+from agent.spool import Kept
 from schema.marks import Mark
 from schema.reports import StreamTotal
 
@@ -31,6 +32,11 @@ class MarkClock:
         return self._last_us
 
 
+def gzip_member(data: bytes) -> bytes:
+    """Compress; isa-l lets the GIL go, so that a thread does this beside the loop."""
+    return isal_zlib.compress(data, _GZIP_LEVEL, _GZIP_WINDOW)
+
+
 class Cut(NamedTuple):
     """A piece of the stream that is ready to be compressed and sent."""
 
@@ -38,16 +44,33 @@ class Cut(NamedTuple):
     size: int
     pieces: list[bytes]
     marks: list[Mark]
+    kept: Kept
+    """What of it was written to the disk before it was cut."""
 
     def gzip_member(self) -> bytes:
-        """Compress; isa-l lets the GIL go, so that a thread does this beside the loop."""
-        return isal_zlib.compress(b"".join(self.pieces), _GZIP_LEVEL, _GZIP_WINDOW)
+        """Compress all of it."""
+        return gzip_member(b"".join(self.pieces))
+
+
+class Tail(NamedTuple):
+    """What of the next chunk is not on the disk yet."""
+
+    start: int
+    """First byte of that chunk, in the stream."""
+    offset: int
+    """First byte of this piece, in the chunk."""
+    data: bytes
+    marks: list[Mark]
+    kept: Kept
 
 
 class StreamBuffer:
     """Collects what was read until a chunk is full or old enough."""
 
-    __slots__ = ("_clock", "_crc", "_limit", "_marks", "_offset", "_opened_s", "_pieces", "_size")
+    __slots__ = (
+        "_clock", "_crc", "_kept", "_kept_size", "_limit", "_marks", "_offset", "_opened_s",
+        "_pieces", "_size", "_unkept_s",
+    )  # fmt: skip
 
     def __init__(self, clock: MarkClock, chunk_bytes: int) -> None:
         self._clock = clock
@@ -58,6 +81,9 @@ class StreamBuffer:
         self._opened_s = 0.0
         self._pieces: list[bytes] = []
         self._marks: list[Mark] = []
+        self._kept = Kept()
+        self._kept_size = 0  # so much of the chunk is on the disk, or on its way there
+        self._unkept_s = 0.0
 
     def append(self, data: bytes, now_us: int, now_s: float) -> list[Cut]:
         """Take what was read; give the chunks that it filled, mostly none.
@@ -81,6 +107,8 @@ class StreamBuffer:
         return cuts
 
     def _put(self, data: bytes, now_us: int, now_s: float) -> None:
+        if self._size == self._kept_size:
+            self._unkept_s = now_s
         if not self._pieces:
             self._opened_s = now_s
         elif len(self._pieces) >= MAX_MARKS:
@@ -93,9 +121,10 @@ class StreamBuffer:
         self._size += len(data)
 
     def _cut(self) -> Cut:
-        cut = Cut(self._offset, self._size, self._pieces, self._marks)
+        cut = Cut(self._offset, self._size, self._pieces, self._marks, self._kept)
         self._offset += self._size
-        self._size = 0
+        self._size = self._kept_size = 0
+        self._kept = Kept()
         self._pieces = []
         self._marks = []
         return cut
@@ -107,6 +136,21 @@ class StreamBuffer:
     def flush_older(self, than_s: float) -> Cut | None:
         """Cut what there is if its first byte was read by then."""
         return self._cut() if self._size and self._opened_s <= than_s else None
+
+    def tail_older(self, than_s: float) -> Tail | None:
+        """Give what came since the last call, for the disk, if its first byte was read by then."""
+        if self._size == self._kept_size or self._unkept_s > than_s:
+            return None
+        self._pieces = [b"".join(self._pieces)]
+        tail = Tail(
+            self._offset,
+            self._kept_size,
+            self._pieces[0][self._kept_size :],
+            [mark for mark in self._marks if mark[0] >= self._kept_size],
+            self._kept,
+        )
+        self._kept_size = self._size
+        return tail
 
     def total(self) -> StreamTotal:
         """All bytes so far."""

@@ -13,13 +13,17 @@ from agent.api_client import ApiClient, ApiError
 from agent.attempts import Attempts
 from agent.beats import Beats
 from agent.claims import Claims, Pace
+from agent.heir import Heir
+from agent.inheritance import SessionNote
 from agent.outbox import Outbox
 from agent.reports import Reports
 from agent.runner import Runner
 from agent.session import CannotStartError, Session
 from agent.settings import Settings
+from agent.spool import Spool
+from agent.spooler import Spooler
 from schema.claims import ClaimedTask
-from schema.sessions import BeatReply, SessionOpen
+from schema.sessions import BeatReply, Held, SessionOpen
 
 log = logging.getLogger("agent")
 
@@ -29,6 +33,7 @@ _QUEUED_MOST_S = 5.0  # claimed ahead and still not started: others may be idle
 _STOP_GRACE_S = 2.0  # instead of KILL_GRACE_S when told twice to stop
 _LAST_UPLOAD_S = 5.0
 _COMPARE_MOST_S = 2.0
+_AWAY_LOOK_S = 0.5
 
 
 def _version() -> str:
@@ -52,7 +57,9 @@ class Worker:
         self._slots = slots
         self._pace = Pace()
         self._attempts = Attempts()
-        self._outbox = Outbox(settings.buffer_bytes, self._outbox_full)
+        spool = Spool(work.parent / "spool", settings.api_url) if settings.spool_bytes else None
+        self._spooler = Spooler(spool, settings.spool_bytes)
+        self._outbox = Outbox(settings.buffer_bytes, self._outbox_full, self._spooler)
         self._runner = Runner(
             settings,
             self._attempts,
@@ -69,7 +76,11 @@ class Worker:
             slots=slots,
             version=_version(),
         )
-        self._session = Session(self._api, opening, linux.boot_s, self._session_lost)
+        self._note = SessionNote(work.parent / "session", settings.api_url)
+        self._heir = Heir(spool, self._note, self._outbox, self._api)
+        self._session = Session(
+            self._api, opening, linux.boot_s, self._session_lost, self._note.write
+        )
         self._beats = Beats(self._api, self._session, self._attempts, linux.boot_s, self._heard)
         self._claims = Claims(
             self._api,
@@ -80,11 +91,12 @@ class Worker:
             self._receive,
             self._beats.compare_soon,
         )
-        self._reports = Reports(self._api, self._session, self._outbox, self._attempts.forget)
+        self._reports = Reports(self._api, self._session, self._outbox, self._settled)
         self._draining = asyncio.Event()
         self._refusal: CannotStartError | None = None
         self._hurry = False
         self._patience: asyncio.Timeout | None = None
+        self._said_full = False
 
     async def run(self) -> bool:
         """Work until drained; False if something could not be sent in the end.
@@ -97,9 +109,10 @@ class Worker:
                 await self._draining.wait()
                 sent = await self._finish()
                 serving.cancel()
-                if self._session.id:
+                if sent and self._session.id:
                     with contextlib.suppress(ApiError, TimeoutError):
                         await self._beats.close()
+                        self._note.clear()
         finally:
             self._outbox.close()
         if self._refusal is not None:
@@ -108,7 +121,7 @@ class Worker:
 
     async def _serve(self) -> None:
         try:
-            await self._session.open()
+            await self._session.open(await self._heir.take_over())
         except CannotStartError as error:
             self._refusal = error
             self._draining.set()
@@ -127,11 +140,13 @@ class Worker:
             for _ in range(self._slots):
                 group.create_task(self._runner.slot())
             group.create_task(self._tick())
+            group.create_task(self._heir.run())
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
             self._runner.tick()
+            self._outbox.tick()
             oldest = next(iter(self._attempts.queued.values()), None)
             if oldest is not None and time.monotonic() - oldest.received_s > _QUEUED_MOST_S:
                 self._hand_back()
@@ -173,8 +188,18 @@ class Worker:
             news = True
         return news
 
+    def _settled(self, key: Held) -> None:
+        self._attempts.forget(key)
+        self._heir.settled(key)
+
     def _outbox_full(self, full: bool) -> None:
-        log.debug("outbox is %s", "full: output stays unread" if full else "read again")
+        # With room in the spool it takes a moment only: nobody wants to read of that.
+        if full and self._spooler.full and not self._said_full:
+            self._said_full = True
+            log.warning(
+                "unsent output fills BUFFER_BYTES and SPOOL_BYTES: tasks wait on their pipes until "
+                "the API takes more"
+            )
         self._runner.read_output(wanted=not full)
 
     def _session_lost(self) -> None:
@@ -222,9 +247,11 @@ class Worker:
             async with asyncio.timeout(_STOP_GRACE_S + _LAST_UPLOAD_S):
                 await self._all_sent()
                 return True
+        kept = await self._outbox.keep_all()
         log.error(
-            "the API did not take everything in time: %s unreported",
+            "the API did not take everything in time: %s unreported; %s",
             _count(len(self._attempts.held), "task"),
+            "the next agent with this STATE_DIR sends the rest" if kept else "the rest is lost",
         )
         return False
 
@@ -236,8 +263,14 @@ class Worker:
         while self._attempts.running or self._attempts.queued:
             self._attempts.changed.clear()
             await self._attempts.changed.wait()
-        if self._session.away and not self._outbox.empty:
-            log.info(
-                "waiting for the API to take the last logs; press Ctrl-C again to give them up"
-            )
-        await self._outbox.wait_empty()
+        told = False
+        while not self._outbox.empty:
+            if self._session.away and not told:
+                told = True
+                log.info(
+                    "waiting for the API to take the last logs; press Ctrl-C again to leave them "
+                    "to the next agent"
+                )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AWAY_LOOK_S):
+                    await self._outbox.wait_empty()

@@ -132,14 +132,20 @@ class FakeApi:
 
     def end_sessions(self) -> None:
         """Declare all sessions dead; what they held is claimable again as a further attempt."""
-        self.live.clear()
-        for (task_id, attempt), (task, _) in tuple(self.owned.items()):
+        for name in tuple(self.live):
+            self._end_session(name)
+        self.poke()
+
+    def _end_session(self, name: str) -> None:
+        self.live.discard(name)
+        for (task_id, attempt), (task, owner) in tuple(self.owned.items()):
+            if owner != name:
+                continue
             del self.owned[task_id, attempt]
             again = attempt + 1
             self.pending.append(
                 msgspec.structs.replace(task, attempt=again, lease=f"{task_id}.{again}")
             )
-        self.poke()
 
     # Routes
 
@@ -171,6 +177,8 @@ class FakeApi:
     async def _open(self, data: bytes) -> web.Response:
         body = msgspec.json.decode(data, type=SessionOpen)
         self.sessions.append(body)
+        if body.replaces is not None:
+            self._end_session(body.replaces)
         name = f"session-{len(self.sessions)}"
         self.live.add(name)
         return _json(SessionOpened(name, self.lease_s))
@@ -181,10 +189,11 @@ class FakeApi:
         if body.session not in self.live:
             return problem(410, "no such session")
         if body.closing:
-            self.live.discard(body.session)
             mine = [key for key, (_, owner) in self.owned.items() if owner == body.session]
-            if mine:
+            # What an agent says of a dead one's session is not what it says of its own.
+            if mine and body.session == f"session-{len(self.sessions)}":
                 self.wrongs.append(f"closed while it held {mine}")
+            self._end_session(body.session)
             return _json(BeatReply(lease_s=0))
         self.poke()
         held = body.held

@@ -10,9 +10,10 @@ import pytest
 from aiohttp import web
 
 from agent import linux
+from agent.reports import MOST_BYTES
 from schema.reports import Report, Verdict
 from tests.agent.conftest import StartAgent, eventually
-from tests.agent.fake_api import Answer, FakeApi, Fault, cut, lose, problem, refuse
+from tests.agent.fake_api import Answer, CutError, FakeApi, Fault, cut, lose, problem, refuse
 
 
 async def test_it_waits_for_an_api_that_is_not_there_yet(
@@ -321,3 +322,24 @@ async def test_what_a_dead_session_is_still_given_does_not_run(
         opened.set()
         await fake.result(task, attempt=2)
     assert (tmp_path / "ran").read_text() == "2\n"
+
+
+async def test_results_do_not_wait_behind_chunks_that_no_request_gets_through(
+    fake: FakeApi, start_agent: StartAgent
+) -> None:
+    """On a line that cuts what is large, tasks that wrote little still end."""
+
+    async def cut_large(request: web.Request, answer: Answer) -> web.Response:
+        if len(await request.read()) > 100_000:
+            raise CutError
+        return await answer()
+
+    fake.standing["/reports"] = cut_large
+    async with start_agent(slots=2) as worker:
+        large = fake.add("openssl rand 400000")
+        await eventually(
+            lambda: worker._reports._bytes < MOST_BYTES, "a large request has been cut"
+        )
+        await fake.result(fake.add("true"))
+        del fake.standing["/reports"]
+        await fake.result(large)

@@ -283,11 +283,11 @@ async def test_a_full_outbox_slows_the_child(fake: FakeApi, start_agent: StartAg
     """Memory is bounded and nothing is dropped: the writer waits on its pipe."""
     size = 30_000_000
     task = fake.add(f"openssl rand {size}")  # does not compress
-    async with start_agent(buffer_bytes=4_000_000) as worker:
+    async with start_agent(buffer_bytes=4_000_000, spool_bytes=4_000_000) as worker:
         await fake.until(lambda: bool(fake.owned))
         fake.away = True
-        await eventually(lambda: worker._outbox.full, "the outbox is full")
-        most = worker._outbox.bytes
+        await eventually(lambda: worker._outbox.memory.full, "the outbox is full")
+        most = worker._outbox.memory.bytes
         fake.away = False
         fake.poke()
         result = await fake.result(task)

@@ -8,8 +8,11 @@ import pytest
 from agent.api_client import Backoff, calm_s, report_s
 from agent.attempts import Attempts
 from agent.claims import Pace, wanted
-from agent.outbox import ALONE_S, LARGE_BYTES, Delivery, Outbox
+from agent.outbox import ALONE_S, Outbox
+from agent.parcels import LARGE_BYTES, Delivery
 from agent.settings import SettingsError, read, task_environment
+from agent.spool import Kept
+from agent.spooler import Spooler
 from agent.streams import Cut
 from schema.claims import ClaimedTask
 from schema.reports import Result
@@ -136,10 +139,10 @@ def test_a_slot_that_rests_is_not_free() -> None:
 
 async def test_a_result_goes_with_or_after_its_last_chunk() -> None:
     """Committed first, it would let people read a log with a hole."""
-    outbox = Outbox(10_000, lambda full: None)
+    outbox = Outbox(10_000, lambda full: None, Spooler(None, 0))
     delivery = Delivery((1, 1), "1.1")
     for offset in (0, 3):
-        outbox.add(delivery, "stdout", Cut(offset, 3, [b"abc"], [(0, 1)]))
+        outbox.add(delivery, "stdout", Cut(offset, 3, [b"abc"], [(0, 1)], Kept()))
     outbox.finish(delivery, Result(lease="1.1", reason="exit", exit_code=0))
     first = await outbox.take(1, 10)
     second = await outbox.take(1, 10)
@@ -150,23 +153,23 @@ async def test_a_result_goes_with_or_after_its_last_chunk() -> None:
         outbox.returned(batch)
     both = await outbox.take(10_000, 10)
     assert both.parcels == first.parcels
-    assert both.parcels[0].chunk.resent
+    assert both.parcels[0].record.chunk.resent
     assert both.deliveries == [delivery]
     outbox.settle_chunk(both.parcels[0])
     assert not outbox.empty
     outbox.settle_result(delivery)
     assert outbox.empty
-    assert outbox.bytes == 0
+    assert outbox.memory.bytes == 0
     outbox.close()
 
 
 async def test_the_oldest_is_sent_first() -> None:
     """A chatty task does not hold up what was there before it."""
-    outbox = Outbox(10_000, lambda full: None)
+    outbox = Outbox(10_000, lambda full: None, Spooler(None, 0))
     quiet, chatty = Delivery((1, 1), "1.1"), Delivery((2, 1), "2.1")
-    outbox.add(quiet, "stderr", Cut(0, 1, [b"q"], [(0, 1)]))
+    outbox.add(quiet, "stderr", Cut(0, 1, [b"q"], [(0, 1)], Kept()))
     for offset in range(5):
-        outbox.add(chatty, "stdout", Cut(offset, 1, [b"c"], [(0, 2)]))
+        outbox.add(chatty, "stdout", Cut(offset, 1, [b"c"], [(0, 2)], Kept()))
     batch = await outbox.take(10_000, 2)
     assert [parcel.delivery for parcel in batch.parcels] == [quiet, chatty]
     outbox.put_back(batch)
@@ -178,19 +181,19 @@ async def test_the_oldest_is_sent_first() -> None:
 
 async def test_small_batches_leave_one_at_a_time_and_large_ones_beside_them() -> None:
     """Each small one costs the API a transaction: what piles up meanwhile goes together."""
-    outbox = Outbox(10 * LARGE_BYTES, lambda full: None)
+    outbox = Outbox(10 * LARGE_BYTES, lambda full: None, Spooler(None, 0))
     delivery = Delivery((1, 1), "1.1")
-    outbox.add(delivery, "stdout", Cut(0, 1, [b"a"], [(0, 1)]))
+    outbox.add(delivery, "stdout", Cut(0, 1, [b"a"], [(0, 1)], Kept()))
     small = await outbox.take(LARGE_BYTES, 10)
-    outbox.add(delivery, "stdout", Cut(1, 1, [b"b"], [(0, 2)]))
+    outbox.add(delivery, "stdout", Cut(1, 1, [b"b"], [(0, 2)], Kept()))
     async with asyncio.TaskGroup() as group:
         later = group.create_task(outbox.take(LARGE_BYTES, 10))
         await asyncio.sleep(0)
         assert not later.done()
         outbox.returned(small)
-        assert [parcel.chunk.offset for parcel in (await later).parcels] == [1]
+        assert [parcel.record.chunk.offset for parcel in (await later).parcels] == [1]
     noise = random.Random(1).randbytes(LARGE_BYTES)
-    outbox.add(delivery, "stdout", Cut(2, len(noise), [noise], [(0, 3)]))
+    outbox.add(delivery, "stdout", Cut(2, len(noise), [noise], [(0, 3)], Kept()))
     assert len(await outbox.take(2 * LARGE_BYTES, 10)) == 1
     outbox.close()
 
@@ -198,11 +201,11 @@ async def test_small_batches_leave_one_at_a_time_and_large_ones_beside_them() ->
 async def test_a_small_batch_that_is_stuck_does_not_hold_up_the_others() -> None:
     """A connection that hangs takes seconds to be given up; the others' logs should not."""
     now_s = 0.0
-    outbox = Outbox(10 * LARGE_BYTES, lambda full: None, lambda: now_s)
+    outbox = Outbox(10 * LARGE_BYTES, lambda full: None, Spooler(None, 0), lambda: now_s)
     delivery = Delivery((1, 1), "1.1")
 
     def write(offset: int) -> None:
-        outbox.add(delivery, "stdout", Cut(offset, 1, [b"a"], [(0, 1)]))
+        outbox.add(delivery, "stdout", Cut(offset, 1, [b"a"], [(0, 1)], Kept()))
 
     write(0)
     stuck = await outbox.take(LARGE_BYTES, 10)
@@ -220,7 +223,7 @@ async def test_a_small_batch_that_is_stuck_does_not_hold_up_the_others() -> None
         assert not later.done()  # the second is alone in its turn
         outbox.returned(second)
         third = await asyncio.wait_for(later, 10)
-    assert [batch.parcels[0].chunk.offset for batch in (stuck, second, third)] == [0, 1, 2]
+    assert [batch.parcels[0].record.chunk.offset for batch in (stuck, second, third)] == [0, 1, 2]
     outbox.close()
 
 
@@ -240,10 +243,10 @@ def test_what_brings_nothing_is_not_asked_in_a_circle() -> None:
 async def test_full_and_room_again_are_told_once() -> None:
     """Pausing and resuming every reader for each chunk would cost more than it brings."""
     told: list[bool] = []
-    outbox = Outbox(1_000, told.append)
+    outbox = Outbox(1_000, told.append, Spooler(None, 0))
     delivery = Delivery((1, 1), "1.1")
     for offset in range(6):
-        outbox.add(delivery, "stdout", Cut(offset, 1, [b"c"], [(0, 1)]))
+        outbox.add(delivery, "stdout", Cut(offset, 1, [b"c"], [(0, 1)], Kept()))
     assert told == [True]
     batch = await outbox.take(10_000, 10)
     for parcel in batch.parcels:

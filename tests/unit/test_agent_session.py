@@ -15,7 +15,11 @@ def test_an_exclusive_task_runs_on_while_parked_beats_are_answered(lease_s: floa
     """
     now_s = 0.0
     session = Session(
-        ApiClient("http://nobody", ""), SessionOpen(agent="a"), lambda: now_s, lambda: None
+        ApiClient("http://nobody", ""),
+        SessionOpen(agent="a"),
+        lambda: now_s,
+        lambda: None,
+        lambda opened: None,
     )
     session.lease_s = lease_s
     session.proven(0, lease_s)
