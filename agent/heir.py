@@ -50,7 +50,7 @@ class Heir:
         self._outbox.restore(left.deliveries, left.parcels)
         if left.deliveries:
             log.info(
-                "sending what a dead agent left: %d bytes of output and %d results of %d attempts",
+                "sending what a dead agent left of its tasks: %d bytes of output, %d of %d results",
                 sum(parcel.plain_bytes for parcel in left.parcels),
                 len(left.results),
                 len(left.deliveries),
@@ -74,4 +74,4 @@ class Heir:
             return
         await self._all_told.wait()
         with contextlib.suppress(ApiError):  # then its lease will end
-            await self._api.beat(Beat(session=self._dead, held=(), closing=True))
+            await self._api.beat(Beat(session=self._dead, closing=True, replaced=True))

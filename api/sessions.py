@@ -116,7 +116,9 @@ class Sessions:
         session = await self.find(request.session)
         if request.closing:
             async with self._database.acquire() as connection:
-                await store.end_session(connection, session.number, "closed")
+                await store.end_session(
+                    connection, session.number, "replaced" if request.replaced else "closed"
+                )
             self._forget(request.session)
             return BeatReply(lease_s=0)
         deadline = asked_at + min(request.wait, self._lease_s / 3)

@@ -45,7 +45,9 @@ class Beat(Struct, frozen=True, kw_only=True):
     wait: Annotated[float, Meta(ge=0, le=60)] = 0
     """Seconds to be parked when there is nothing to tell; at most a third of the lease is used."""
     closing: bool = False
-    """The agent holds nothing and goes away: the session ends at once."""
+    """The agent goes away: the session ends at once, and what it still holds is lost."""
+    replaced: bool = False
+    """With `closing`: its agent is dead, the one that took over says so."""
 
 
 class BeatReply(Struct, frozen=True, kw_only=True):

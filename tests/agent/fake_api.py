@@ -190,8 +190,7 @@ class FakeApi:
             return problem(410, "no such session")
         if body.closing:
             mine = [key for key, (_, owner) in self.owned.items() if owner == body.session]
-            # What an agent says of a dead one's session is not what it says of its own.
-            if mine and body.session == f"session-{len(self.sessions)}":
+            if mine and not body.replaced:
                 self.wrongs.append(f"closed while it held {mine}")
             self._end_session(body.session)
             return _json(BeatReply(lease_s=0))
