@@ -5,7 +5,6 @@ in which nothing is needed any more are removed.
 """
 
 import asyncio
-import itertools
 import logging
 import time
 from collections import Counter
@@ -52,11 +51,6 @@ class Spooler:
     def full(self) -> bool:
         """Whether nothing more may be written."""
         return self._spool is None or self._spool.bytes >= self._limit_bytes
-
-    @property
-    def bytes(self) -> int:
-        """What the spool takes on the disk."""
-        return 0 if self._spool is None else self._spool.bytes
 
     def enter(self, item: Parcel | Delivery) -> None:
         """Care for something that is in memory only."""
@@ -115,7 +109,7 @@ class Spooler:
         return list(due)
 
     def _write(self, items: Sequence[Keepable]) -> None:
-        assert self._spool is not None
+        assert self._spool is not None, "nothing is due without one"
         records = [item.record for item in items]
         self._writing = asyncio.get_running_loop().run_in_executor(
             self._thread, self._spool.write, records
@@ -161,20 +155,29 @@ class Spooler:
 
     async def keep_all(self) -> bool:
         """Write all that is in memory only, before the agent ends; whether that worked."""
-        for _ in itertools.count():
+        while True:
             if self._writing is not None:
                 await asyncio.wait([self._writing])
+                await asyncio.sleep(0)  # for what is called when it is done
+                continue
             if not self._young:
                 return True
             if self.full or self._failing:
                 return False
-            self._write(list(itertools.islice(self._young, 1000)))
-        return False
+            size = 0
+            items: list[Keepable] = []
+            for item in self._young:
+                items.append(item)
+                size += _weight(item)
+                if size > _WRITE_BYTES:
+                    break
+            self._write(items)
 
     def close(self) -> None:
         """End the thread when it is through."""
-        if self._spool is not None:
-            self._thread.submit(self._spool.close)
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            self._thread.submit(spool.close)
         self._thread.shutdown()
 
 

@@ -57,7 +57,8 @@ class Worker:
         self._slots = slots
         self._pace = Pace()
         self._attempts = Attempts()
-        spool = Spool(work.parent / "spool", settings.api_url) if settings.spool_bytes else None
+        api_url = settings.api_url.rstrip("/")
+        spool = Spool(work.parent / "spool", api_url) if settings.spool_bytes else None
         self._spooler = Spooler(spool, settings.spool_bytes)
         self._outbox = Outbox(settings.buffer_bytes, self._outbox_full, self._spooler)
         self._runner = Runner(
@@ -76,7 +77,7 @@ class Worker:
             slots=slots,
             version=_version(),
         )
-        self._note = SessionNote(work.parent / "session", settings.api_url)
+        self._note = SessionNote(work.parent / "session", api_url)
         self._heir = Heir(spool, self._note, self._outbox, self._api)
         self._session = Session(
             self._api, opening, linux.boot_s, self._session_lost, self._note.write
