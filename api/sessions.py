@@ -14,7 +14,7 @@ from api.lanes import Lanes
 from api.problems import ProblemError
 from api.store import claims as claim_store
 from api.store import sessions as store
-from api.store.claims import Claimed
+from api.store.claims import Holding
 from api.store.sessions import SessionRow
 from schema.sessions import Beat, BeatReply, Held, SessionOpen, SessionOpened
 
@@ -34,10 +34,11 @@ class SessionGoneError(ProblemError):
 class Session:
     """One live session as this process knows it."""
 
-    def __init__(self, number: int, labels: tuple[str, ...], *, drain: bool) -> None:
+    def __init__(self, number: int, labels: tuple[str, ...]) -> None:
         self.number = number
         self.labels = labels
-        self.drain = drain
+        self.drain = False
+        """What the last look knew: a renewal that knows otherwise makes its beat look again."""
         self.renewed_at = 0.0
         """Loop time of a moment not after the last committed renewal."""
         self.touched = False
@@ -67,7 +68,7 @@ class Sessions:
         self._rows: Coalescer[str, SessionRow | None] = Coalescer(
             self._find_many, batch=_LOOKS, queue=_WAITING
         )
-        self._held: Coalescer[int, list[tuple[Claimed, bool]]] = Coalescer(
+        self._held: Coalescer[int, Holding] = Coalescer(
             self._held_by_many, batch=_LOOKS, queue=_WAITING
         )
 
@@ -88,7 +89,7 @@ class Sessions:
             number = await store.open_session(connection, secret, request)
         if request.replaces is not None:
             self._forget(request.replaces)
-        session = Session(number, request.labels, drain=False)
+        session = Session(number, request.labels)
         session.renewed_at = sent_at
         self._remember(secret, session)
         return SessionOpened(secret, self._lease_s)
@@ -103,7 +104,7 @@ class Sessions:
             if row is None or row.ended:
                 self._forget(secret)
                 raise SessionGoneError
-            session = self._by_id.get(secret) or Session(row.id, row.labels, drain=row.drain)
+            session = self._by_id.get(secret) or Session(row.id, row.labels)
             session.renewed_at = now - row.age_s
             self._remember(secret, session)
         session.touched = True
@@ -147,14 +148,15 @@ class Sessions:
         async with self._database.acquire() as connection:
             return await store.find_many(connection, secrets)
 
-    async def _held_by_many(self, sessions: list[int]) -> list[list[tuple[Claimed, bool]]]:
+    async def _held_by_many(self, sessions: list[int]) -> list[Holding]:
         async with self._database.acquire() as connection:
             return await claim_store.held_by_many(connection, sessions)
 
     async def _news(
         self, session: Session, held: tuple[Held, ...] | None, asked_at: float
     ) -> BeatReply:
-        owned = await self._held.submit(session.number)
+        holding = await self._held.submit(session.number)
+        owned, session.drain = holding.tasks, holding.drain
         cancel: list[Held] = [(task.id, task.attempt) for task, cancelled in owned if cancelled]
         redeliver = []
         if held is not None:
@@ -169,7 +171,7 @@ class Sessions:
             lease_s=self._lease_left(session, asked_at),
             cancel=tuple(cancel),
             redeliver=tuple(redeliver),
-            drain=session.drain,
+            drain=holding.drain,
         )
 
     def _lease_left(self, session: Session, asked_at: float) -> float:

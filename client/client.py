@@ -26,8 +26,8 @@ import msgspec
 from client.errors import BrokenOffError, DwError, UnreadableError
 from client.settings import DEFAULT_URL
 from client.transport import Params, Patience, Transport
-from client.waiting import Progress, Waited, wait
-from schema.sessions import Agent
+from client.waiting import Progress, Waited, wait, wait_drained
+from schema.sessions import Agent, DrainAsked
 from schema.tasks import (
     MAX_TASKS_PER_SUBMISSION,
     Group,
@@ -187,10 +187,30 @@ class Client:
         path = f"/groups/{quote(name, safe='')}"
         return self._decode(await self._http.request("GET", path), Group)
 
-    async def agents(self, *, ended: bool = False) -> list[Agent]:
-        """Agents that live; also those that have ended."""
-        params = [("ended", "true")] if ended else []
+    async def agents(self, *, ended: bool = False, name: str | None = None) -> list[Agent]:
+        """Agents that live, of that name if one is given; also those that have ended."""
+        params = _given(ended="true" if ended else None, name=name)
         return self._decode(await self._http.request("GET", "/agents", params), list[Agent])
+
+    async def drain(self, name: str) -> DrainAsked:
+        """Ask all live agents of that name to finish what they run, and to end; NotFoundError."""
+        # A slash would part the path, even encoded once.
+        path = f"/agents/{quote(name.replace('/', '%2F'), safe='')}/drain"
+        return self._decode(await self._http.request("POST", path), DrainAsked)
+
+    async def drained(
+        self,
+        name: str,
+        *,
+        seen: Callable[[int, int], None] | None = None,
+        at_most_s: float | None = None,
+    ) -> None:
+        """Until no agent of that name drains any more: all have ended.
+
+        `seen` hears, at every look, how many still live and how many tasks they run.
+        StillRunningError after `at_most_s` seconds.
+        """
+        await wait_drained(self, name, seen, at_most_s)
 
     async def wait(
         self,

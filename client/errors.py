@@ -59,14 +59,14 @@ class UnreadableError(DwError):
 
 
 class StillRunningError(DwError):
-    """Not every task has ended."""
+    """Not every task, or not every agent, has ended."""
 
     exit_code = 6
 
-    def __init__(self, unfinished: int) -> None:
+    def __init__(self, unfinished: int, noun: str) -> None:
         self.unfinished = unfinished
-        noun = "task has" if unfinished == 1 else "tasks have"
-        super().__init__(f"{unfinished:,} {noun} not ended yet")
+        nouns = f"{noun} has" if unfinished == 1 else f"{noun}s have"
+        super().__init__(f"{unfinished:,} {nouns} not ended yet")
 
 
 class RefusedError(DwError):

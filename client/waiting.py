@@ -1,4 +1,4 @@
-"""Waiting for many tasks, cheaply.
+"""Waiting for many tasks, cheaply, and for agents that drain.
 
 A group is asked for its counts: one small reply, however many tasks. Tasks without one, or that
 share a group with others, are asked for by id: all of them once, to see that they exist, then
@@ -59,7 +59,8 @@ Seen = Callable[[Progress], None]
 class _Looks:
     """Time between looks: 50 ms, growing to 1 s, and an end."""
 
-    def __init__(self, at_most_s: float | None) -> None:
+    def __init__(self, at_most_s: float | None, noun: str = "task") -> None:
+        self._noun = noun
         self._end = None if at_most_s is None else time.monotonic() + at_most_s
         self._wait_s = FIRST_LOOK_S
 
@@ -67,7 +68,7 @@ class _Looks:
         """Sleep until the next look; StillRunningError at the end."""
         left_s = self._wait_s if self._end is None else self._end - time.monotonic()
         if left_s <= 0:
-            raise StillRunningError(unfinished)
+            raise StillRunningError(unfinished, self._noun)
         await asyncio.sleep(min(self._wait_s, left_s))
         self._wait_s = min(MOST_LOOK_S, self._wait_s * 1.3)
 
@@ -140,6 +141,20 @@ async def _wait_ids(dw: "Client", wanted: set[int], seen: Seen | None, looks: _L
         await looks.pause(len(unfinished))
     others.sort(key=lambda task: task.id)
     return Waited(len(wanted), counts["succeeded"], tuple(others))
+
+
+async def wait_drained(
+    dw: "Client", name: str, seen: Callable[[int, int], None] | None, at_most_s: float | None
+) -> None:
+    """See `Client.drained`. One that was started again meanwhile drains not, and is not awaited."""
+    looks = _Looks(at_most_s, "agent")
+    while True:
+        agents = [agent for agent in await dw.agents(name=name) if agent.drain]
+        if seen is not None:
+            seen(len(agents), sum(agent.running for agent in agents))
+        if not agents:
+            return
+        await looks.pause(len(agents))
 
 
 async def pages(

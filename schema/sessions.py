@@ -65,6 +65,13 @@ class BeatReply(Struct, frozen=True, kw_only=True):
     """How long output may wait in the agent; null: as long as the agent's own setting says."""
 
 
+class DrainAsked(Struct, frozen=True):
+    """Answer to `POST /agents/{name}/drain`."""
+
+    agents: int
+    """Live agents of that name. Each takes nothing more, finishes what it runs, and ends."""
+
+
 class Agent(Struct, frozen=True, kw_only=True):
     """A session as people see it. Its id stays with the agent."""
 

@@ -5,16 +5,17 @@ from typing import Any
 
 import msgspec
 from litestar import Request, get, post
-from litestar.params import FromQuery
+from litestar.params import FromPath, FromQuery
 
 from api import bodies
-from api.problems import ProblemError
+from api.problems import ProblemError, not_found
 from api.routes.described import body
 from api.routes.services import services, while_connected
+from api.routes.tasks import Text
 from api.store import sessions as session_store
 from schema.claims import ClaimReply, ClaimRequest
 from schema.reports import Report, ReportReply
-from schema.sessions import Agent, Beat, BeatReply, SessionOpen, SessionOpened
+from schema.sessions import Agent, Beat, BeatReply, DrainAsked, SessionOpen, SessionOpened
 
 _session_open = msgspec.json.Decoder(SessionOpen)
 _beat = msgspec.json.Decoder(Beat)
@@ -109,11 +110,29 @@ async def report(request: Request[Any, Any, Any]) -> ReportReply:
 
 @get("/agents", tags=["agents"])
 async def list_agents(
-    request: Request[Any, Any, Any], *, ended: FromQuery[bool] = False
+    request: Request[Any, Any, Any], *, ended: FromQuery[bool] = False, name: Text = None
 ) -> list[Agent]:
-    """Agents that live, newest first; with `ended`, also those that were."""
+    """Agents that live, newest first, at most 1,000; with `ended`, also those that were."""
     async with services(request).database.reading() as connection:
-        return await session_store.list_sessions(connection, ended=ended)
+        return await session_store.list_sessions(connection, ended=ended, name=name)
 
 
-HANDLERS = [open_session, beat, claim, report, list_agents]
+@post("/agents/{name:str}/drain", status_code=200, tags=["agents"])
+async def drain_agent(request: Request[Any, Any, Any], name: FromPath[str]) -> DrainAsked:
+    """Ask agents to hand back what has not started, to finish what runs, and to end.
+
+    It holds for one life of them: started again, they work. A slash in a name is written `%252F`.
+    """
+    name = name.replace("%2F", "/")  # one that was encoded once parts the path already
+    found = services(request)
+    sessions: list[int] = []
+    if "\0" not in name:  # PostgreSQL's text has none
+        async with found.database.acquire() as connection:
+            sessions = await session_store.drain_agent(connection, name)
+    if not sessions:
+        raise not_found(f"no live agent has the name {name!r}")
+    found.notices.sessions_changed(sessions)
+    return DrainAsked(len(sessions))
+
+
+HANDLERS = [open_session, beat, claim, report, list_agents, drain_agent]

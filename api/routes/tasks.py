@@ -44,7 +44,7 @@ _CURSOR = re.compile(r"[0-9]{1,19}")
 _MOST_IDS = 1000
 _NEEDS_BYTES = 2000  # an entry of the index that finds a lane has room for 2,700
 
-_Text = Annotated[str | None, QueryParameter(pattern=r"^[^\x00]*$")]
+Text = Annotated[str | None, QueryParameter(pattern=r"^[^\x00]*$")]
 
 TaskId = Annotated[int, PathParameter(ge=1, le=_NO_CURSOR, description="Number of the task.")]
 
@@ -156,9 +156,9 @@ async def list_tasks(
     request: Request[Any, Any, Any],
     id_: Annotated[list[int] | None, QueryParameter(name="id", max_items=_MOST_IDS)] = None,
     status: FromQuery[list[Status] | None] = None,
-    group: _Text = None,
-    name: _Text = None,
-    agent: _Text = None,
+    group: Text = None,
+    name: Text = None,
+    agent: Text = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, QueryParameter(description="`next` of the page before.")] = None,
 ) -> TaskPage:

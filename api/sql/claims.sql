@@ -69,7 +69,12 @@ CROSS JOIN LATERAL (
 ) AS head;
 
 -- name: held_by_many
--- What sessions hold, for their beats. In no order: one by id made the planner walk all ids.
+-- What sessions hold, for their beats, and a row of nulls for each session that shall drain. In no
+-- order: one by id made the planner walk all ids.
 SELECT session, cancel_requested, id, attempt, day, command, env, cwd, timeout_s, exclusive
 FROM tasks
-WHERE session = ANY ($1::bigint[]) AND status = 'in_progress';
+WHERE session = ANY ($1::bigint[]) AND status = 'in_progress'
+UNION ALL
+SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM sessions
+WHERE id = ANY ($1::bigint[]) AND drain;

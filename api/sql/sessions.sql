@@ -5,7 +5,7 @@ RETURNING id;
 
 -- name: find_many
 -- Seconds since the last committed renewal, by the database's clock.
-SELECT digest, id, labels, drain, extract(epoch FROM now() - seen_at)::float8 AS age_s,
+SELECT digest, id, labels, extract(epoch FROM now() - seen_at)::float8 AS age_s,
     ended_at IS NOT NULL
 FROM sessions
 WHERE digest = ANY ($1::bytea[]);
@@ -22,6 +22,19 @@ FROM (
 ) AS alive
 WHERE sessions.id = alive.id
 RETURNING sessions.id, sessions.drain;
+
+-- name: drain_agent
+-- All live sessions of that name; in order of their ids, as every statement that locks several.
+UPDATE sessions
+SET drain = true
+FROM (
+    SELECT id FROM sessions
+    WHERE agent = $1 AND ended_at IS NULL
+    ORDER BY id
+    FOR UPDATE
+) AS live
+WHERE sessions.id = live.id
+RETURNING sessions.id;
 
 -- name: end_session
 UPDATE sessions
@@ -42,11 +55,11 @@ WHERE sessions.id = silent.id
 RETURNING sessions.id, agent;
 
 -- name: list_sessions
--- $1: also those that ended; newest first.
+-- $1: also those that ended; $2: of that name, or null. Newest first.
 SELECT agent, labels, slots,
     (SELECT count(*) FROM tasks WHERE session = sessions.id AND status = 'in_progress') AS running,
     version, ended_at IS NULL AS alive, drain, opened_at, seen_at, ended_at
 FROM sessions
-WHERE $1 OR ended_at IS NULL
+WHERE ($1 OR ended_at IS NULL) AND ($2::text IS NULL OR agent = $2)
 ORDER BY id DESC
 LIMIT 1000;

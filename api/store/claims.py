@@ -43,6 +43,14 @@ class Claimed(Struct, frozen=True, gc=False):
         )
 
 
+class Holding(Struct, frozen=True, gc=False):
+    """What a beat of one session has to tell."""
+
+    tasks: list[tuple[Claimed, bool]]
+    """All that it holds, by number, and whether each shall be cancelled."""
+    drain: bool
+
+
 def _claimed(row: Record, first: int) -> Claimed:
     return Claimed(*tuple(row)[first : first + 8])
 
@@ -70,13 +78,15 @@ async def queue_heads(connection: Connection, lanes: Iterable[int]) -> list[Queu
     return [Queued(*row) for row in await connection.fetch(_SQL["queue_heads"], list(lanes))]
 
 
-async def held_by_many(
-    connection: Connection, sessions: Sequence[int]
-) -> list[list[tuple[Claimed, bool]]]:
-    """All that each session holds, by number, and whether it shall be cancelled."""
+async def held_by_many(connection: Connection, sessions: Sequence[int]) -> list[Holding]:
+    """What each session holds, and whether it shall drain."""
     held: dict[int, list[tuple[Claimed, bool]]] = {session: [] for session in sessions}
+    draining = set()
     for row in await connection.fetch(_SQL["held_by_many"], list(held)):
-        held[row[0]].append((_claimed(row, 2), row[1]))
+        if row[2] is None:
+            draining.add(row[0])
+        else:
+            held[row[0]].append((_claimed(row, 2), row[1]))
     for tasks in held.values():
         tasks.sort(key=lambda each: each[0].id)
-    return [held[session] for session in sessions]
+    return [Holding(held[session], session in draining) for session in sessions]

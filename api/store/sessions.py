@@ -18,7 +18,6 @@ class SessionRow(Struct, frozen=True):
 
     id: int
     labels: tuple[str, ...]
-    drain: bool
     age_s: float
     """Since the last committed renewal."""
     ended: bool
@@ -58,6 +57,11 @@ async def renew_many(connection: Connection, sessions: Iterable[int]) -> dict[in
     return {row["id"]: row["drain"] for row in rows}
 
 
+async def drain_agent(connection: Connection, agent: str) -> list[int]:
+    """Ask all live sessions of that name to drain; returns their numbers."""
+    return [row[0] for row in await connection.fetch(_SQL["drain_agent"], agent)]
+
+
 async def end_session(
     connection: Connection, session: int, reason: Literal["closed", "replaced"]
 ) -> None:
@@ -70,9 +74,11 @@ async def end_lost(connection: Connection, lease_s: float) -> list[tuple[int, st
     return [(row[0], row[1]) for row in await connection.fetch(_SQL["end_lost"], lease_s)]
 
 
-async def list_sessions(connection: Connection, *, ended: bool) -> list[Agent]:
-    """At most 1,000, newest first."""
-    rows = await connection.fetch(_SQL["list_sessions"], ended)
+async def list_sessions(
+    connection: Connection, *, ended: bool, name: str | None = None
+) -> list[Agent]:
+    """At most 1,000, newest first; of all names if None."""
+    rows = await connection.fetch(_SQL["list_sessions"], ended, name)
     return [
         Agent(
             agent=row["agent"],

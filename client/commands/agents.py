@@ -1,4 +1,4 @@
-"""`dw agents`."""
+"""`dw agents`, and the commands below it."""
 
 from datetime import UTC, datetime
 
@@ -6,15 +6,21 @@ import click
 
 from client import render
 from client.client import Client
+from client.commands.drain import command as drain
 from client.commands.running import complain, console, json_option, run, write_json
 from schema.sessions import Agent
 
 
-@click.command("agents")
+@click.group("agents", invoke_without_command=True)
 @click.option("--all", "ended", is_flag=True, help="Also agents that have ended.")
 @json_option
-def command(ended: bool, as_json: bool) -> int:
+@click.pass_context
+def command(ctx: click.Context, ended: bool, as_json: bool) -> int:
     """List agents: what they run, how much they may run at once, what they offer."""
+    if ctx.invoked_subcommand is not None:
+        if ended or as_json:
+            raise click.UsageError(f"options stand behind the command: {ctx.command_path} drain -h")
+        return 0
 
     async def main(dw: Client) -> int:
         agents = await dw.agents(ended=ended)
@@ -27,6 +33,9 @@ def command(ended: bool, as_json: bool) -> int:
         return 0
 
     return run(main)
+
+
+command.add_command(drain)
 
 
 def _table(agents: list[Agent]) -> None:

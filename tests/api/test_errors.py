@@ -68,6 +68,8 @@ _BODIES: list[tuple[str, Any, int, tuple[str, ...]]] = [
     ("/tasks/98765/logs", {"kind": "stdout", "index": 0, "content": ""}, 404, ("no task 98765",)),
     ("/tasks/98765/retry", {}, 404, ("no task 98765",)),
     ("/tasks/98765/cancel", {}, 404, ("no task 98765",)),
+    ("/agents/nobody/drain", {}, 404, ("no live agent", "'nobody'")),
+    ("/agents/%00/drain", {}, 404, ("no live agent",)),
 ]  # fmt: skip
 
 

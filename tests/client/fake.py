@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from schema.problems import Problem
-from schema.sessions import Agent
+from schema.sessions import Agent, DrainAsked
 from schema.tasks import (
     FINAL,
     Group,
@@ -53,6 +53,12 @@ class Fake:
         task = msgspec.convert(base | fields, Task)
         self.tasks[task.id] = task
         return task
+
+    def add_agent(self, name: str, **fields: object) -> None:
+        """Let an agent live."""
+        base = {"labels": (), "slots": 16, "running": 0, "version": "1", "alive": True}
+        base |= {"agent": name, "drain": False, "opened_at": NOW, "seen_at": NOW}
+        self.agents.append(msgspec.convert(base | fields, Agent))
 
     def change(self, task_id: int, **fields: object) -> None:
         """Let the task move on."""
@@ -219,7 +225,19 @@ async def _group(request: web.Request) -> web.Response:
 
 
 async def _agents(request: web.Request) -> web.Response:
-    return reply(request.app[FAKE].agents)
+    named = request.query.get("name")
+    return reply([one for one in request.app[FAKE].agents if named in {None, one.agent}])
+
+
+async def _drain(request: web.Request) -> web.Response:
+    fake, name = request.app[FAKE], request.match_info["name"].replace("%2F", "/")
+    live = [one for one in fake.agents if one.agent == name and one.alive]
+    if not live:
+        return problem(404, "Not Found", f"no live agent has the name {name!r}")
+    fake.agents = [
+        msgspec.structs.replace(one, drain=one.drain or one in live) for one in fake.agents
+    ]
+    return reply(DrainAsked(len(live)))
 
 
 @asynccontextmanager
@@ -238,6 +256,7 @@ async def serve() -> AsyncIterator[Fake]:
             web.post(r"/tasks/{id:\d+}/retry", _retry),
             web.get("/groups/{name}", _group),
             web.get("/agents", _agents),
+            web.post("/agents/{name}/drain", _drain),
         ]
     )
     runner = web.AppRunner(app, shutdown_timeout=1)

@@ -12,9 +12,8 @@ import pytest
 from aiohttp import web
 
 from client.cli import dw as group
-from schema.sessions import Agent
 from schema.tasks import Task
-from tests.client.fake import NOW, Fake, until
+from tests.client.fake import Fake, until
 
 
 class Ended(NamedTuple):
@@ -97,6 +96,9 @@ async def test_submit_json(fake: Fake) -> None:
         (["submit", "--timeout", "soon", "true"], "", "no duration"),
         (["submit", "--follow", "--file", "-"], "a\nb\n", "--follow is for one task"),
         (["wait"], "", "name tasks or a group"),
+        (["agents", "drain"], "", "Missing argument"),
+        (["agents", "drain", "--at-most", "5s", "x"], "", "add --wait"),
+        (["agents", "--json", "drain", "x"], "", "options stand behind"),
         (["logs", "-f", "--tail", "3", "1"], "", "without --tail"),
         (["show", "x"], "", "not a valid"),
         (["explode"], "", "No such command"),
@@ -259,19 +261,38 @@ async def test_ls_reads_pages_and_says_that_there_are_more(fake: Fake) -> None:
 async def test_agents(fake: Fake) -> None:
     """What they offer is what needs are written from."""
     assert (await _dw(fake, "agents")).err == "dw: no agents: start one with `just agent 16`\n"
-    fake.agents.append(
-        Agent(
-            agent="farm-3",
-            labels=("os=android-15",),
-            slots=16,
-            running=3,
-            version="1",
-            alive=True,
-            drain=False,
-            opened_at=NOW,
-            seen_at=NOW,
-        )
-    )
+    fake.add_agent("farm-3", labels=("os=android-15",), running=3)
     out = (await _dw(fake, "agents")).out
     assert "farm-3" in out
     assert "os=android-15" in out
+    assert "alive" in out
+    assert (await _dw(fake, "agents", "drain", "farm-3")).code == 0
+    assert "draining" in (await _dw(fake, "agents")).out
+
+
+async def test_draining_an_agent(fake: Fake) -> None:
+    """It is asked to; with --wait, until it has ended, and no longer than --at-most."""
+    fake.add_agent("lab/3", running=1)
+    asked = "agent lab/3 ends when it has finished what it runs\n"
+    assert await _dw(fake, "agents", "drain", "lab/3") == (0, asked, "")
+    assert (await _dw(fake, "agents", "drain", "lab/3", "--json")).out == '{"agents":1}\n'
+    ended = await _dw(fake, "agents", "drain", "lab/3", "--wait", "--at-most", "0.01s")
+    assert (ended.code, ended.out) == (6, asked)
+    assert "lab/3 still runs 1 task" in ended.err
+    assert "1 agent has not ended yet" in ended.err
+
+    def end(request: web.Request) -> None:
+        if request.path == "/agents":
+            fake.agents.clear()
+            fake.add_agent("lab/3")  # started again: it drains not, and nobody waits for it
+
+    fake.on_request = end
+    ended = await _dw(fake, "agents", "drain", "lab/3", "--wait")
+    assert ended == (0, f"{asked}agent lab/3 has ended\n", "")
+
+
+async def test_draining_nobody(fake: Fake) -> None:
+    """A typo is told."""
+    ended = await _dw(fake, "agents", "drain", "nobody")
+    assert (ended.code, ended.out) == (2, "")
+    assert "no live agent has the name 'nobody'" in ended.err

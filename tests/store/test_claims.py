@@ -3,8 +3,10 @@
 import random
 
 import asyncpg
+import pytest
 
 from api.store import claims as store
+from api.store import sessions as session_store
 from api.store.tasks import Queued
 from schema.lease import Lease, verify
 from tests.store.support import claim, get, lanes_of, running, session, submit
@@ -40,7 +42,7 @@ async def test_the_best_task_goes_to_the_first_place(connection: asyncpg.Connect
     lane = await lanes_of(connection, "places")
     assert [task.id for task in await claim(connection, [lane], [other, one])] == [high, low]
     held = await store.held_by_many(connection, [other, one])
-    assert [[task.id for task, _ in each] for each in held] == [[high], [low]]
+    assert [[task.id for task, _ in each.tasks] for each in held] == [[high], [low]]
 
 
 async def test_other_lanes_are_not_touched(connection: asyncpg.Connection) -> None:
@@ -130,7 +132,21 @@ async def test_held_is_what_runs_with_its_cancellations(connection: asyncpg.Conn
     await running(connection, neighbours, needs="held-3")
     await submit(connection, needs=("held-4",))
     (held,) = await store.held_by_many(connection, [mine])
-    assert [(task.id, task.attempt, cancel) for task, cancel in held] == [
+    assert [(task.id, task.attempt, cancel) for task, cancel in held.tasks] == [
         (asked.id, 1, True),
         (runs.id, 1, False),
     ]
+    assert not held.drain
+
+
+@pytest.mark.parametrize("holds", [False, True])
+async def test_a_wish_to_drain_is_told_with_what_is_held(
+    connection: asyncpg.Connection, *, holds: bool
+) -> None:
+    """By the same look, of that session alone, and also where it holds nothing."""
+    one, other = await session(connection, "drains"), await session(connection, "works on")
+    if holds:
+        await running(connection, one, needs="drain-held")
+    assert await session_store.drain_agent(connection, "drains") == [one]
+    held = await store.held_by_many(connection, [other, one])
+    assert [(each.drain, len(each.tasks)) for each in held] == [(False, 0), (True, int(holds))]

@@ -24,7 +24,7 @@ async def test_a_session_is_found_by_its_secret(connection: asyncpg.Connection) 
     number = await store.open_session(connection, "the secret", request)
     (found,) = await store.find_many(connection, ["the secret"])
     assert found is not None
-    assert (found.id, found.labels, found.drain, found.ended) == (number, ("a", "b"), False, False)
+    assert (found.id, found.labels, found.ended) == (number, ("a", "b"), False)
     assert 0 <= found.age_s < 60
     assert await store.find_many(connection, ["another"]) == [None]
     row = await connection.fetchrow("SELECT * FROM sessions WHERE id = $1", number)
@@ -74,6 +74,25 @@ async def test_a_wish_to_drain_reaches_the_renewal(connection: asyncpg.Connectio
     number = await session(connection, "draining")
     await connection.execute("UPDATE sessions SET drain = true WHERE id = $1", number)
     assert await store.renew_many(connection, [number]) == {number: True}
+
+
+async def test_all_live_sessions_of_a_name_are_asked_to_drain(
+    connection: asyncpg.Connection,
+) -> None:
+    """Two agents may share a name; a dead session has nobody to ask."""
+    one, dead, other = [
+        await store.open_session(connection, f"wall {number}", SessionOpen(agent="wall"))
+        for number in range(3)
+    ]
+    await store.end_session(connection, dead, "closed")
+    bystander = await session(connection, "wall-2")
+    assert await store.drain_agent(connection, "wall") == [one, other]
+    assert await store.drain_agent(connection, "wall") == [one, other]
+    assert await store.drain_agent(connection, "nobody") == []
+    alive = await store.renew_many(connection, [one, dead, other, bystander])
+    assert alive == {one: True, other: True, bystander: False}
+    listed = await store.list_sessions(connection, ended=True, name="wall")
+    assert [agent.drain for agent in listed] == [True, False, True]
 
 
 async def test_the_list_counts_what_runs(connection: asyncpg.Connection) -> None:

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -33,11 +35,11 @@ def _dw(server: BenchServer, *words: str, stdin: str = "") -> subprocess.Complet
 
 
 @contextmanager
-def _agent(server: BenchServer, slots: int) -> Iterator[subprocess.Popen[str]]:
+def _agent(server: BenchServer, slots: int, **environ: str) -> Iterator[subprocess.Popen[str]]:
     with tempfile.TemporaryDirectory(prefix="dw-agent-") as folder:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agent", str(slots)],
-            cwd=_ROOT, env=_environ(server, STATE_DIR=folder), stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "agent", str(slots)], cwd=_ROOT,
+            env=_environ(server, STATE_DIR=folder, **environ), stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
             yield process
@@ -67,6 +69,47 @@ def test_many_tasks_go_through_and_nothing_is_left_running() -> None:
         assert agent.returncode == 0
     _, alive = psutil.wait_procs([main, *family], timeout=30)
     assert not alive
+
+
+def test_an_agent_is_drained_from_afar(tmp_path: Path) -> None:
+    """It hands back what has not started, finishes and uploads what runs, and ends with 0."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    def listed(status: str) -> list[dict[str, Any]]:
+        lines = _dw(server, "ls", "--group", "drained", "--status", status, "--json").stdout
+        return [json.loads(line) for line in lines.splitlines()]
+
+    with servers.start() as server, _agent(server, 1, AGENT_NAME="lab/3") as agent:
+        # Tasks are claimed ahead where the agent knows them to be short.
+        _dw(server, "submit", "--wait", "--file", "-", stdin="true\n" * 8)
+        long = f"echo begun; read line < {gate}; echo $line; head -c 3000000 /dev/zero"
+        lines = "".join(f"{command}\n" for command in [long, *["echo later"] * 3])
+        _dw(server, "submit", "--group", "drained", "--file", "-", stdin=lines)
+        _until(lambda: len(listed("in_progress")), 4)
+        drain = ["agents", "drain", "lab/3", "--wait", "--at-most", "60s"]
+        with subprocess.Popen(
+            [sys.executable, "-m", "client.cli", *drain], cwd=_ROOT, env=_environ(server)
+        ) as draining:
+            _until(lambda: [task["attempt"] for task in listed("pending")], [1, 1, 1])
+            (runs,) = listed("in_progress")
+            assert (draining.poll(), agent.poll()) == (None, None)
+            gate.write_text("done\n")
+            assert draining.wait(60) == 0
+        assert agent.wait(60) == 0
+        shown = json.loads(_dw(server, "show", str(runs["id"]), "--json").stdout)
+        assert (shown["status"], shown["logs"]["stdout"]["state"]) == ("succeeded", "complete")
+        assert shown["logs"]["stdout"]["bytes"] == len("begun\ndone\n") + 3_000_000
+        assert len(listed("pending")) == 3
+        (gone,) = map(json.loads, _dw(server, "agents", "--all", "--json").stdout.splitlines())
+        assert (gone["agent"], gone["alive"], gone["drain"]) == ("lab/3", False, True)
+
+
+def _until(look: Callable[[], object], wanted: object) -> None:
+    """Look until it is as wanted."""
+    deadline = time.monotonic() + 20
+    while (seen := look()) != wanted:
+        assert time.monotonic() < deadline, f"never {wanted!r}: {seen!r}"
 
 
 @pytest.mark.timeout(180)
