@@ -39,6 +39,8 @@ class Rules(NamedTuple):
     """When a process is ended by force, in seconds."""
 
     timeout_s: float | None
+    silence_s: float | None
+    """For which it may write nothing."""
     kill_grace_s: float
     pipe_wait_s: float
 
@@ -69,7 +71,8 @@ class Process:
         self._popen = popen
         self._rules = rules
         self._clock = clock
-        self._started_s = clock()
+        self._sink = sink
+        self._started_s = self._heard_s = clock()
         self._exited_s: float | None = None
         self._kill_at_s: float | None = None
         self._pipes_until_s = 0.0
@@ -78,8 +81,8 @@ class Process:
         self._reason: Reason | None = None
         self._message: str | None = None
         self._pipes = (
-            Pipe(loop, fds[0], lambda data: sink("stdout", data), self._settle),
-            Pipe(loop, fds[1], lambda data: sink("stderr", data), self._settle),
+            Pipe(loop, fds[0], lambda data: self._take("stdout", data), self._settle),
+            Pipe(loop, fds[1], lambda data: self._take("stderr", data), self._settle),
         )
         self._unwatch = linux.watch_exit(loop, popen.pid, self._on_exit)
 
@@ -101,7 +104,8 @@ class Process:
     def resume(self) -> None:
         """Read its output."""
         self._paused = False
-        self._pipes_until_s = self._clock() + self._rules.pipe_wait_s
+        self._heard_s = self._clock()  # what it wrote meanwhile is not read yet
+        self._pipes_until_s = self._heard_s + self._rules.pipe_wait_s
         for pipe in self._pipes:
             pipe.resume()
 
@@ -126,16 +130,10 @@ class Process:
     def tick(self) -> None:
         """Do what is due by now: timeout, kill, the end of waiting for pipes."""
         now_s = self._clock()
-        timeout_s = self._rules.timeout_s
         if self._over:
             return
-        if (
-            timeout_s is not None
-            and self._exited_s is None
-            and self._reason is None
-            and now_s >= self._started_s + timeout_s
-        ):
-            self.stop("timeout", f"did not end within {timeout_s:g} s")
+        if self._exited_s is None and self._reason is None and (late := self._late(now_s)):
+            self.stop("timeout", late)
         if self._kill_at_s is not None and now_s >= self._kill_at_s:
             self._kill_at_s = None
             self._signal_group(signal.SIGKILL)
@@ -146,6 +144,23 @@ class Process:
         elif self._kill_at_s is None and now_s >= self._pipes_until_s:
             self._give_up_pipes()
         self._settle()
+
+    def _late(self, now_s: float) -> str | None:
+        """Say which of its times is over, if one is."""
+        timeout_s, silence_s = self._rules.timeout_s, self._rules.silence_s
+        if timeout_s is not None and now_s >= self._started_s + timeout_s:
+            return f"did not end within {timeout_s:g} s"
+        if silence_s is None or now_s < self._heard_s + silence_s:
+            return None
+        for pipe in self._pipes:  # a loop that was held up has not read yet what came meanwhile
+            pipe.drain(1)
+        if self._paused or now_s < self._heard_s + silence_s:
+            return None
+        return f"wrote nothing for {silence_s:g} s"
+
+    def _take(self, stream: Stream, data: bytes) -> None:
+        self._heard_s = self._clock()
+        self._sink(stream, data)
 
     def abandon(self) -> None:
         """Kill the tree at once and forget it, unless it has ended."""

@@ -156,7 +156,12 @@ class Runner:
             cwd=folder.path if folder else task.cwd,
             env=self._environment(task),
             sink=sink,
-            rules=Rules(task.timeout, self._settings.kill_grace_s, self._settings.pipe_wait_s),
+            rules=Rules(
+                task.timeout,
+                task.no_output_timeout,
+                self._settings.kill_grace_s,
+                self._settings.pipe_wait_s,
+            ),
             clock=time.monotonic,
         )
         return _Run(attempt, process, streams)

@@ -14,7 +14,7 @@ from benchmarks.conftest import Meter
 from schema.tasks import Stream
 
 _AT_ONCE = 16
-_RULES = Rules(timeout_s=None, kill_grace_s=10, pipe_wait_s=5)
+_RULES = Rules(timeout_s=None, silence_s=None, kill_grace_s=10, pipe_wait_s=5)
 
 
 def _ignore(stream: Stream, data: bytes) -> None:

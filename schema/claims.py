@@ -27,6 +27,7 @@ class ClaimedTask(Struct, frozen=True, kw_only=True, omit_defaults=True):
     env: dict[str, str] | None = None
     cwd: str | None = None
     timeout: float | None = None
+    no_output_timeout: float | None = None
     exclusive: bool = False
 
 

@@ -131,6 +131,7 @@ CREATE TABLE public.tasks (
     key text,
     key_digest bytea,
     env jsonb,
+    no_output_timeout_s double precision,
     CONSTRAINT tasks_check CHECK (((finished_at IS NOT NULL) = (status = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text])))),
     CONSTRAINT tasks_check1 CHECK (((status <> 'in_progress'::text) OR ((started_at IS NOT NULL) AND (day IS NOT NULL)))),
     CONSTRAINT tasks_check2 CHECK (((status <> 'scheduled'::text) OR (run_after IS NOT NULL))),

@@ -49,6 +49,11 @@ class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """9 is claimed first."""
     timeout: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
     """Seconds of one attempt; then the process tree is ended."""
+    no_output_timeout: Annotated[float, Meta(gt=0, le=31_536_000)] | UnsetType | None = UNSET
+    """Seconds for which an attempt may write to neither stream; then it is ended in the same way.
+
+    Not sent while it is not set: a server that does not know it would refuse it, and a key whose
+    submission was stored before it was known would stand for another one."""
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = 1
     """How often the command may fail. An attempt that its machine lost does not count."""
     run_after: datetime | None = None
@@ -114,6 +119,7 @@ class Task(Struct, frozen=True, kw_only=True):
     cwd: str | None = None
     needs: tuple[str, ...] = ()
     timeout: float | None = None
+    no_output_timeout: float | None = None
     run_after: datetime | None = None
     exclusive: bool = False
     key: str | None = None

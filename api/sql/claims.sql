@@ -53,7 +53,7 @@ SET status = 'in_progress',
     started_at = now()
 WHERE id = ANY ((SELECT ids FROM picked)::bigint[])
 RETURNING array_position((SELECT ids FROM picked), id) - 1 AS place, lane, priority, queue_seq, id,
-    attempt, day, command, env, cwd, timeout_s, exclusive;
+    attempt, day, command, env, cwd, timeout_s, no_output_timeout_s, exclusive;
 
 -- name: queue_heads
 -- Where each queue of the lanes $1 begins, without a floor.
@@ -71,10 +71,11 @@ CROSS JOIN LATERAL (
 -- name: held_by_many
 -- What sessions hold, for their beats, and a row of nulls for each session that shall drain. In no
 -- order: one by id made the planner walk all ids.
-SELECT session, cancel_requested, id, attempt, day, command, env, cwd, timeout_s, exclusive
+SELECT session, cancel_requested, id, attempt, day, command, env, cwd, timeout_s,
+    no_output_timeout_s, exclusive
 FROM tasks
 WHERE session = ANY ($1::bigint[]) AND status = 'in_progress'
 UNION ALL
-SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM sessions
 WHERE id = ANY ($1::bigint[]) AND drain;

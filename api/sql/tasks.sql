@@ -2,17 +2,19 @@
 -- One row for each new task, in the order of the arrays. A key that is there already gives no row.
 INSERT INTO tasks (
     command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts, timeout_s,
-    run_after, exclusive, status
+    no_output_timeout_s, run_after, exclusive, status
 )
 SELECT
     command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts, timeout_s,
-    run_after, exclusive, CASE WHEN run_after > now() THEN 'scheduled' ELSE 'pending' END
+    no_output_timeout_s, run_after, exclusive,
+    CASE WHEN run_after > now() THEN 'scheduled' ELSE 'pending' END
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::jsonb[],
-    $8::integer[], $9::smallint[], $10::smallint[], $11::float8[], $12::timestamptz[], $13::boolean[]
+    $8::integer[], $9::smallint[], $10::smallint[], $11::float8[], $12::float8[], $13::timestamptz[],
+    $14::boolean[]
 ) WITH ORDINALITY AS t (
     command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts, timeout_s,
-    run_after, exclusive, place
+    no_output_timeout_s, run_after, exclusive, place
 )
 ORDER BY place
 ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
@@ -24,9 +26,9 @@ SELECT key, key_digest, id, status FROM tasks WHERE key = ANY ($1::text[]);
 -- name: get_many
 SELECT
     t.id, t.status, t.command, t.priority, t.max_attempts, t.attempt, t.submitted_at, t.name,
-    t.group_name, t.env, t.cwd, lanes.needs, t.timeout_s, t.run_after, t.exclusive, t.key,
-    t.cancel_requested, s.agent, t.reason, t.exit_code, t.signal, t.message, t.started_at,
-    t.finished_at, t.run_s
+    t.group_name, t.env, t.cwd, lanes.needs, t.timeout_s, t.no_output_timeout_s, t.run_after,
+    t.exclusive, t.key, t.cancel_requested, s.agent, t.reason, t.exit_code, t.signal, t.message,
+    t.started_at, t.finished_at, t.run_s
 FROM tasks AS t
 JOIN lanes ON lanes.id = t.lane
 LEFT JOIN sessions AS s ON s.id = t.session

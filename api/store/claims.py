@@ -27,6 +27,7 @@ class Claimed(Struct, frozen=True, gc=False):
     env: str | None
     cwd: str | None
     timeout: float | None
+    no_output_timeout: float | None
     exclusive: bool
 
     def for_agent(self, session: int, key: bytes) -> ClaimedTask:
@@ -39,6 +40,7 @@ class Claimed(Struct, frozen=True, gc=False):
             env=None if self.env is None else _decode_env(self.env),
             cwd=self.cwd,
             timeout=self.timeout,
+            no_output_timeout=self.no_output_timeout,
             exclusive=self.exclusive,
         )
 
@@ -52,7 +54,7 @@ class Holding(Struct, frozen=True, gc=False):
 
 
 def _claimed(row: Record, first: int) -> Claimed:
-    return Claimed(*tuple(row)[first : first + 8])
+    return Claimed(*tuple(row)[first : first + 9])
 
 
 async def claim_many(

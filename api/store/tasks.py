@@ -74,6 +74,7 @@ async def submit_many(
             [task.priority for task in tasks],
             [task.max_attempts for task in tasks],
             [task.timeout for task in tasks],
+            [task.no_output_timeout or None for task in tasks],  # UNSET is falsy, 0 is refused
             [task.run_after for task in tasks],
             [task.exclusive for task in tasks],
         )
@@ -107,10 +108,11 @@ def _task(row: Record) -> Task:
         max_attempts=row["max_attempts"], attempt=row["attempt"], submitted_at=row["submitted_at"],
         name=row["name"], group=row["group_name"], env=None if env is None else _decode_env(env),
         cwd=row["cwd"], needs=tuple(row["needs"]), timeout=row["timeout_s"],
-        run_after=row["run_after"], exclusive=row["exclusive"], key=row["key"],
-        cancel_requested=row["cancel_requested"], agent=row["agent"], reason=row["reason"],
-        exit_code=row["exit_code"], signal=row["signal"], message=row["message"],
-        started_at=row["started_at"], finished_at=row["finished_at"], run_s=row["run_s"],
+        no_output_timeout=row["no_output_timeout_s"], run_after=row["run_after"],
+        exclusive=row["exclusive"], key=row["key"], cancel_requested=row["cancel_requested"],
+        agent=row["agent"], reason=row["reason"], exit_code=row["exit_code"], signal=row["signal"],
+        message=row["message"], started_at=row["started_at"], finished_at=row["finished_at"],
+        run_s=row["run_s"],
     )  # fmt: skip
 
 

@@ -79,6 +79,8 @@ def _submitted(task: Task) -> Iterator[tuple[str, str]]:
         yield "env", render.one_line(f"{variable}={content}")
     if task.timeout is not None:
         yield "timeout", render.duration(task.timeout)
+    if task.no_output_timeout is not None:
+        yield "silence", f"at most {render.duration(task.no_output_timeout)}"
     if task.exclusive:
         yield "exclusive", "never overlaps itself"
     yield "priority", f"{task.priority} of 9"

@@ -59,6 +59,12 @@ _PIECES = 8  # of a list of ids
     help="Only agents that have it; may be repeated or a list with commas.",
 )
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Of one attempt: 90, 30s, 5m, 2h.")
+@click.option(
+    "--no-output-timeout",
+    type=DURATION,
+    metavar="TIME",
+    help="For which it may write nothing; then it is ended.",
+)
 @click.option("--priority", type=click.IntRange(0, 9), metavar="N", help="9 is first; else 5.")
 @click.option(
     "--max-attempts",

@@ -24,6 +24,8 @@ _BODIES: list[tuple[str, Any, int, tuple[str, ...]]] = [
     ("/tasks", [_X, _X | {"prio": 1}], 400, ("prio", "[1]")),
     ("/tasks", _X | {"priority": 10}, 400, ("$.priority",)),
     ("/tasks", _X | {"timeout": 0}, 400, ("$.timeout",)),
+    ("/tasks", _X | {"no_output_timeout": 0}, 400, ("$.no_output_timeout",)),
+    ("/tasks", _X | {"no_output_timeout": 31_536_001}, 400, ("$.no_output_timeout",)),
     ("/tasks", _X | {"max_attempts": 101}, 400, ("$.max_attempts",)),
     ("/tasks", _X | {"env": {"A=B": "x"}}, 400, ("$.env",)),
     ("/tasks", _X | {"env": {"A": _NUL}}, 400, ("$.env",)),

@@ -8,7 +8,7 @@ async def test_a_task_lives_from_its_submission_to_its_log(api: Api) -> None:
     """What the product is for, on one page."""
     number = await api.submit(
         command="echo hello", name="greeting", group="g", env={"A": "1"}, cwd="/tmp", timeout=60,
-        needs=["os=linux"], priority=7,
+        no_output_timeout=30, needs=["os=linux"], priority=7,
     )  # fmt: skip
     waiting = await api.task(number)
     assert (waiting.status, waiting.attempt, waiting.logs) == ("pending", 0, {})
@@ -16,7 +16,8 @@ async def test_a_task_lives_from_its_submission_to_its_log(api: Api) -> None:
     session = await api.open("os=linux", "arch=x86")
     (given,) = await api.claim(session, slots=4)
     assert (given.id, given.attempt, given.command) == (number, 1, "echo hello")
-    assert (given.env, given.cwd, given.timeout) == ({"A": "1"}, "/tmp", 60)
+    assert (given.env, given.cwd) == ({"A": "1"}, "/tmp")
+    assert (given.timeout, given.no_output_timeout) == (60, 30)
     running = await api.task(number)
     assert (running.status, running.agent) == ("in_progress", "tester")
     assert running.started_at is not None

@@ -115,7 +115,8 @@ async def _submit(request: web.Request) -> web.Response:
         assert one.key is not None
         created = one.key not in fake.keys
         if created:
-            fields = {name: getattr(one, name) for name in ("command", "name", "group", "key")}
+            kept = ("command", "name", "group", "key", "timeout", "no_output_timeout")
+            fields = {name: getattr(one, name) or None for name in kept}
             fake.keys[one.key] = fake.add(**fields).id
         task_id = fake.keys[one.key]
         answers.append(Submitted(task_id, fake.tasks[task_id].status, created))

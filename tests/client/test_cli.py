@@ -73,6 +73,16 @@ async def test_submit_one(fake: Fake) -> None:
     assert [task.command for task in fake.tasks.values()] == ["echo 'a b'", "echo a | wc"]
 
 
+async def test_a_submissions_options_are_its_fields(fake: Fake) -> None:
+    """Durations as people write them; `show` tells them again."""
+    options = ["--timeout", "1h30m", "--no-output-timeout", "60s"]
+    assert (await _dw(fake, "submit", *options, "true")).code == 0
+    assert (fake.tasks[1].timeout, fake.tasks[1].no_output_timeout) == (5400, 60)
+    shown = (await _dw(fake, "show", "1")).out
+    assert "timeout    1h30m" in shown
+    assert "silence    at most 1m00s" in shown
+
+
 async def test_submit_many_from_stdin(fake: Fake) -> None:
     """They are given a group, to be found again; the same key gives the same tasks."""
     lines = 'true\n# no\n{"command": "false"}\n'

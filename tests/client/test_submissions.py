@@ -74,12 +74,19 @@ def test_a_file_mixes_shell_lines_and_objects_and_options_are_defaults() -> None
         "# tests",
         "",
         "  echo one  ",
-        '{"command": "two", "priority": 9, "env": {"B": "own"}}',
+        '{"command": "two", "priority": 9, "env": {"B": "own"}, "no_output_timeout": 5}',
     ]
     defaults = {"priority": 1, "env": {"A": "a", "B": "b"}, "needs": ("x",)}
     one, two = from_lines(lines, defaults)
     assert one == Submission(command="echo one", priority=1, env={"A": "a", "B": "b"}, needs=("x",))
-    assert two == Submission(command="two", priority=9, env={"A": "a", "B": "own"}, needs=("x",))
+    own = {"A": "a", "B": "own"}
+    two_wanted = Submission(command="two", priority=9, env=own, needs=("x",), no_output_timeout=5.0)
+    assert two == two_wanted
+
+
+def test_what_was_not_asked_for_is_not_sent_to_servers_that_do_not_know_it() -> None:
+    """They refuse unknown fields: a newer dw must still be able to submit to them."""
+    assert b"no_output_timeout" not in msgspec.json.encode(Submission(command="x"))
 
 
 @pytest.mark.parametrize(

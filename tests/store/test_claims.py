@@ -65,12 +65,14 @@ async def test_a_claim_starts_the_next_attempt(connection: asyncpg.Connection) -
         env={"A": "1 ä"},
         cwd="/tmp",
         timeout=2.5,
+        no_output_timeout=0.5,
         exclusive=True,
     )
     key = b"k" * 32
     given = task.for_agent(owner, key)
     assert (given.command, given.env, given.cwd) == ("echo $A", {"A": "1 ä"}, "/tmp")
-    assert (given.timeout, given.exclusive, given.attempt) == (2.5, True, 1)
+    assert (given.timeout, given.no_output_timeout) == (2.5, 0.5)
+    assert (given.exclusive, given.attempt) == (True, 1)
     assert verify(given.lease, key) == Lease(task.id, 1, task.day, owner)
     seen = await get(connection, task.id)
     assert (seen.status, seen.attempt, seen.agent) == ("in_progress", 1, "tester")

@@ -33,15 +33,15 @@ async def test_a_submission_is_stored_as_it_was_sent(connection: asyncpg.Connect
     """Every field, characters of all kinds, nothing invented."""
     sent = Submission(
         command="echo 'ä\t\n'", name="näme", group="group 1", env={"A": "1\n", "B": ""},
-        cwd="/tmp/ü", needs=("b", "a", "b"), priority=9, timeout=1.5, max_attempts=3,
-        run_after=_SOON, exclusive=True, key="k1",
+        cwd="/tmp/ü", needs=("b", "a", "b"), priority=9, timeout=1.5, no_output_timeout=0.5,
+        max_attempts=3, run_after=_SOON, exclusive=True, key="k1",
     )  # fmt: skip
     (answer,) = await submit_all(connection, [sent])
     assert (answer.status, answer.created) == ("scheduled", True)
     task = await get(connection, answer.id)
     for field in (
-        "command", "name", "group", "env", "cwd", "priority", "timeout", "max_attempts",
-        "run_after", "exclusive", "key",
+        "command", "name", "group", "env", "cwd", "priority", "timeout", "no_output_timeout",
+        "max_attempts", "run_after", "exclusive", "key",
     ):  # fmt: skip
         assert getattr(task, field) == getattr(sent, field), field
     assert task.needs == ("a", "b")
@@ -82,7 +82,14 @@ async def test_a_key_is_one_task(connection: asyncpg.Connection) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"command": "y"}, {"priority": 6}, {"env": {"A": "1"}}, {"needs": ("a",)}, {"timeout": 1.0}],
+    [
+        {"command": "y"},
+        {"priority": 6},
+        {"env": {"A": "1"}},
+        {"needs": ("a",)},
+        {"timeout": 1.0},
+        {"no_output_timeout": 1.0},
+    ],
 )
 async def test_a_key_with_another_body_stores_nothing(
     connection: asyncpg.Connection, other: dict[str, Any]
@@ -94,6 +101,21 @@ async def test_a_key_with_another_body_stores_nothing(
     with pytest.raises(KeyConflictError, match="taken"):
         await submit_all(connection, [Submission(command="new"), Submission(**body)])
     assert await connection.fetchval("SELECT count(*) FROM tasks") == count
+
+
+async def test_a_key_that_an_older_server_stored_stays(connection: asyncpg.Connection) -> None:
+    """A nightly run that is submitted again after an upgrade must find its tasks.
+
+    The digest is what version 0.1 computed, before `no_output_timeout` was known.
+    """
+    sent = Submission(command="echo", key="night 7", needs=("b", "a"), timeout=5.0)
+    number = await submit(connection)
+    await connection.execute(
+        "UPDATE tasks SET key = $1, key_digest = $2 WHERE id = $3", sent.key,
+        bytes.fromhex("0b5f93c0f311e8dfdabe687db3692fd6b48d4061786a8b0b5df0324bc30e07de"), number,
+    )  # fmt: skip
+    (answer,) = await submit_all(connection, [sent])
+    assert (answer.id, answer.created) == (number, False)
 
 
 async def test_two_submissions_of_one_key_at_once_make_one_task(pair: Pair) -> None:
