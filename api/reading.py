@@ -1,4 +1,4 @@
-"""Reading logs: what a log says of itself, and its bytes, streamed in bounded memory."""
+"""Reading logs: their bytes or lines, streamed in bounded memory."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -9,11 +9,11 @@ from typing import Literal
 from msgspec import Struct
 
 from api import bodies
+from api.contents import StreamContents
 from api.database import Database
 from api.store import logs as store
-from api.store.logs import STREAMS, AttemptPlace, Extent, StoredChunk
+from api.store.logs import STREAMS, Extents, StoredChunk
 from schema import marks
-from schema.tasks import LogState, Stream, StreamLog
 
 Timestamps = Literal["none", "iso", "elapsed"]
 
@@ -32,65 +32,6 @@ class Block(Struct, frozen=True, gc=False):
     """The last line is longer than a block: its rest comes in the next block of that stream."""
 
 
-class StreamContents(Struct, frozen=True):
-    """What is stored of one stream of one attempt, and how much there should be."""
-
-    place: AttemptPlace
-    stream: Stream
-    extents: tuple[Extent, ...]
-    starts: tuple[int, ...]
-    """First byte of each extent in the stream."""
-    state: LogState
-    missing: tuple[tuple[int, int], ...]
-
-    def summary(self) -> StreamLog:
-        """For people."""
-        return StreamLog(
-            state=self.state,
-            bytes=sum(extent.size for extent in self.extents),
-            lines=sum(extent.lines for extent in self.extents),
-            missing=self.missing,
-        )
-
-
-def describe(
-    place: AttemptPlace, stream: Stream, extents: Sequence[Extent], *, expired: bool
-) -> StreamContents:
-    """Judge a log by what is stored and what its result declared.
-
-    Of an attempt that has not ended only what joins without a gap is shown: a chunk that overtook
-    another one on its way shows when that has come.
-    """
-    declared = place.stdout_bytes if stream == "stdout" else place.stderr_bytes
-    starts: list[int] = []
-    missing: list[tuple[int, int]] = []
-    end = 0
-    for number, extent in enumerate(extents):
-        start = end if place.pulled else extent.position
-        gap = extent.position > number if place.pulled else start > end
-        if gap and not place.ended:
-            break
-        if start > end:
-            missing.append((end, start))
-        starts.append(start)
-        end = start + extent.size
-    if declared is not None and end < declared:
-        missing.append((end, declared))
-    state: LogState
-    if expired:
-        state = "expired"
-    elif not place.ended:
-        state = "open"
-    elif missing:
-        state = "missing"
-    else:
-        state = "undeclared" if declared is None else "complete"
-    return StreamContents(
-        place, stream, tuple(extents[: len(starts)]), tuple(starts), state,
-        () if expired else tuple(missing),
-    )  # fmt: skip
-
-
 class LogReader:
     """Reads the logs of one attempt."""
 
@@ -102,17 +43,13 @@ class LogReader:
     async def raw(self, offset: int) -> AsyncIterator[bytes]:
         """One stream's bytes from `offset` on, as they were written."""
         contents = self._contents[0]
-        first = sum(
-            start + extent.size <= offset
-            for start, extent in zip(contents.starts, contents.extents, strict=True)
-        )
-        async for start, data, _ in self._chunks(contents, first):
+        async for start, data, _ in self._chunks(contents, contents.chunk_at(offset)):
             yield data[max(0, offset - start) :]
 
     async def lines(self, timestamps: Timestamps, tail: int | None) -> AsyncIterator[bytes]:
         """All streams given, merged line by line in the order in which the lines were ended."""
         sources = [
-            self._blocks(contents, 0 if tail is None else _tail_start(contents.extents, tail))
+            self._blocks(contents, 0 if tail is None else _tail_start(contents, tail))
             for contents in self._contents
         ]
         merged = _merge(sources)
@@ -123,7 +60,7 @@ class LogReader:
     async def members(self) -> AsyncIterator[bytes]:
         """One stream's chunks as they are stored: gzip members, which joined are a gzip file."""
         contents = self._contents[0]
-        if not contents.extents:
+        if not contents.starts:
             yield bodies.deflate(b"")  # no bytes at all are no gzip file
         async for _, chunk in self._stored(contents, 0):
             yield chunk.content
@@ -131,31 +68,38 @@ class LogReader:
     async def _chunks(
         self, contents: StreamContents, first: int
     ) -> AsyncIterator[tuple[int, bytes, list[marks.Mark]]]:
-        """(first byte, bytes, marks) of the stored chunks from number `first` on."""
+        """(first byte, bytes, marks) that the stored chunks bring, from number `first` on."""
         async for number, chunk in self._stored(contents, first):
+            told = contents.told_before(number)
+            if told >= chunk.size:
+                continue
             if len(chunk.content) > bodies.INLINE_BYTES:
                 data = await bodies.in_thread(partial(bodies.inflate, chunk.content, chunk.size))
             else:
                 data = bodies.inflate(chunk.content, chunk.size)
             times = marks.decode(chunk.marks) or [(0, chunk.received_us)]
-            yield contents.starts[number], data, times
+            if told:
+                times = marks.behind(times, told)
+            yield contents.starts[number], data[told:], times
 
     async def _stored(
         self, contents: StreamContents, first: int
     ) -> AsyncIterator[tuple[int, StoredChunk]]:
         """The chunks that were there when the log was described, a few at a time."""
         number = first
-        while number < len(contents.extents):
+        while number < len(contents.starts):
             run = _run(contents.extents, number)
             async with self._database.reading() as connection:
                 chunks = await store.read_chunks(
                     connection, self._task, contents.place, STREAMS[contents.stream],
-                    contents.extents[number].position, run,
+                    contents.extents.positions[number], run,
                 )  # fmt: skip
             if not chunks:
                 return  # retention came between
             for chunk in chunks:
-                if chunk.position == contents.extents[number].position:  # else it came later
+                if number == len(contents.starts):
+                    return
+                if chunk.position == contents.extents.positions[number]:  # else it came later
                     yield number, chunk
                     number += 1
 
@@ -186,23 +130,24 @@ class LogReader:
             yield Block(time_us, bytes(rest), goes_on=False)
 
 
-def _run(extents: Sequence[Extent], first: int) -> int:
+def _run(extents: Extents, first: int) -> int:
     """How many chunks to fetch at a time: bounded in bytes, at least one."""
     size = count = 0
-    for extent in extents[first : first + _RUN_CHUNKS]:
-        size += extent.size
+    for each in extents.sizes[first : first + _RUN_CHUNKS]:
+        size += each
         if count and size > _RUN_BYTES:
             break
         count += 1
     return count
 
 
-def _tail_start(extents: Sequence[Extent], lines: int) -> int:
+def _tail_start(contents: StreamContents, lines: int) -> int:
     """Number of the chunk from which on there are more than `lines` lines, or 8 MiB."""
+    extents = contents.extents
     found = size = 0
-    for number in range(len(extents) - 1, -1, -1):
-        found += extents[number].lines
-        size += extents[number].size
+    for number in range(len(contents.starts) - 1, -1, -1):
+        found += extents.lines[number]
+        size += extents.sizes[number]
         if found > lines or size > _TAIL_BYTES:
             return number
     return 0

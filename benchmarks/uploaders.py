@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
+from isal import isal_zlib
 from msgspec import Struct, field
 
 from api.store import Connection as Database
@@ -44,8 +45,10 @@ class Uploader(Struct):
     lease: str = ""
     sent: dict[Stream, int] = field(default_factory=lambda: {"stdout": 0, "stderr": 0})
     """Chunks of each stream, acknowledged or under way."""
-    written: dict[Stream, int] = field(default_factory=lambda: {"stdout": 0, "stderr": 0})
-    """Bytes in them; the compatible route does not count any."""
+    written: dict[Stream, StreamTotal] = field(
+        default_factory=lambda: {"stdout": StreamTotal(0, 0), "stderr": StreamTotal(0, 0)}
+    )
+    """What is in them; the compatible route does not count any."""
 
     async def report(
         self,
@@ -58,9 +61,12 @@ class Uploader(Struct):
     ) -> None:
         """Send one report with some chunks of a stream."""
         size = len(HEAD) + len(payload.data)
-        first, offset = self.sent[stream], self.written[stream]
+        first, offset = self.sent[stream], self.written[stream].bytes
         self.sent[stream] += chunks
-        self.written[stream] += chunks * size
+        crc = self.written[stream].crc
+        for _ in range(chunks):
+            crc = isal_zlib.crc32_combine(crc, int.from_bytes(content[-8:-4], "little"), size)
+        self.written[stream] = StreamTotal(offset + chunks * size, crc)
         report = Report(
             session=self.session,
             chunks=tuple(
@@ -77,10 +83,9 @@ class Uploader(Struct):
 
     async def finish(self) -> None:
         """Say that the task succeeded, and how long its log is."""
-        totals = {stream: StreamTotal(size, 0) for stream, size in self.written.items()}
         result = Result(
             lease=self.lease, reason="exit", exit_code=0,
-            stdout=totals["stdout"], stderr=totals["stderr"],
+            stdout=self.written["stdout"], stderr=self.written["stderr"],
         )  # fmt: skip
         verdicts = (await self._report(Report(session=self.session, results=(result,)))).results
         assert verdicts[0].verdict == "ok", verdicts

@@ -32,7 +32,8 @@ Exit codes:
   1    a command failed, was killed by a signal, or took too long
   2    wrong usage, or the server refused (such as an unknown id)
   3    machines are to blame (agent_lost, spawn_error), no command
-       failed; `dw logs`: bytes of the log are missing or expired
+       failed; `dw logs`: bytes of the log are missing, damaged
+       or expired
   4    tasks were cancelled, none failed
   5    the server cannot be reached, or is too busy
   6    tasks still run after --at-most

@@ -17,7 +17,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar, get_args
 from urllib.parse import quote
 
 import aiohttp
@@ -47,9 +47,7 @@ Timestamps = Literal["iso", "elapsed", "none"]
 BODY_BYTES = 4 * 1024 * 1024
 """The most of one submission's body: servers bound what they read."""
 
-_STATES: dict[str, LogState] = {
-    state: state for state in ("complete", "open", "missing", "undeclared", "expired")
-}
+_STATES: dict[str, LogState] = {state: state for state in get_args(LogState)}
 
 
 class Log:

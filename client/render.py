@@ -93,6 +93,8 @@ def log_line(log: StreamLog) -> str:
     """Tell what one stream's log says of itself."""
     lines = "1 line" if log.lines == 1 else f"{log.lines:,} lines"
     text = f"{log.state}, {size(log.bytes)}, {lines}"
+    if log.state == "damaged":
+        text += "; not the bytes that were written, by their CRC or their places"
     if log.missing:
         holes = ", ".join(f"{first:,}-{end - 1:,}" for first, end in log.missing)
         text += f"; bytes {holes} never arrived"

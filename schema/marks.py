@@ -6,6 +6,7 @@ streams of an attempt. On the wire each mark is two unsigned LEB128 numbers, the
 the mark before it: some four bytes a mark. The first mark stands at offset 0.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -64,6 +65,12 @@ def decode(data: bytes) -> list[Mark]:
         time_us += numbers[index + 1]
         marks.append((offset, time_us))
     return marks
+
+
+def behind(marks: Sequence[Mark], offset: int) -> list[Mark]:
+    """Marks of a chunk without its first `offset` bytes, which are not all of it."""
+    last = bisect_right(marks, offset, key=lambda mark: mark[0]) - 1
+    return [(0, marks[last][1]), *((at - offset, time_us) for at, time_us in marks[last + 1 :])]
 
 
 def check(marks: Sequence[Mark], size: int) -> None:

@@ -73,9 +73,10 @@ class Submitted(Struct, frozen=True):
     """False where `key` named a task that was there already."""
 
 
-LogState = Literal["complete", "open", "missing", "undeclared", "expired"]
-"""What a log says of itself. `open`: may still grow; `missing`: see `missing`;
-`undeclared`: its agent never got to say how much there was; `expired`: retention took it."""
+LogState = Literal["complete", "open", "missing", "damaged", "undeclared", "expired"]
+"""What a log says of itself. `complete`: all bytes, with the CRC of what was written; `open`: may
+still grow; `missing`: see `missing`; `damaged`: other bytes than were written, or some of them
+twice; `undeclared`: its agent never got to say how much there was; `expired`: retention took it."""
 
 
 class StreamLog(Struct, frozen=True, kw_only=True):

@@ -7,19 +7,21 @@ from litestar import Request, get
 from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream as StreamResponse
 
-from api import bodies, reading
+from api import bodies
+from api.contents import StreamContents, contents_of
 from api.problems import ProblemError, not_found
-from api.reading import LogReader, StreamContents, Timestamps
+from api.reading import LogReader, Timestamps
 from api.routes.services import Services, services
 from api.routes.tasks import TaskId, no_task
 from api.store import logs as store
 from api.store import tasks as task_store
-from api.store.logs import STREAMS
 from schema.tasks import LogState, Stream
 
 _MOST_TAIL = 10_000
 # The state of both streams together is that of the worse one.
-_WORST: tuple[LogState, ...] = ("expired", "open", "missing", "undeclared", "complete")
+_WORST: tuple[LogState, ...] = (
+    "expired", "open", "damaged", "missing", "undeclared", "complete",
+)  # fmt: skip
 
 
 @get("/tasks/{task_id:int}/logs", media_type="text/plain", tags=["tasks"])
@@ -42,8 +44,9 @@ async def read(
 ) -> StreamResponse:
     """What an attempt wrote, the newest one's if none is named, byte for byte.
 
-    The header `Log-State` says complete, open, missing, undeclared or expired; `Log-Missing` the
-    byte ranges that never arrived. Of an attempt that runs, all that joins without a gap is given.
+    The header `Log-State` says complete, open, missing, damaged, undeclared or expired;
+    `Log-Missing` the byte ranges that never arrived. Of an attempt that runs, all that joins
+    without a gap is given; of a damaged log each byte once, as the chunk has it that begins first.
     """
     if offset is not None and (stream is None or tail is not None or timestamps != "none"):
         raise ProblemError(
@@ -104,16 +107,7 @@ async def _contents(
             if attempt is not None:
                 raise not_found(f"task {task_id} has no attempt {attempt}")
             return []
-        expired = place.day not in await store.list_days(connection)
-        return [
-            reading.describe(
-                place,
-                each,
-                await store.list_extents(connection, task_id, place, STREAMS[each]),
-                expired=expired,
-            )
-            for each in streams
-        ]
+        return await contents_of(connection, task_id, place, streams)
 
 
 HANDLERS = [read, download]

@@ -11,7 +11,8 @@ import msgspec
 from litestar import Request, get, post
 from litestar.params import FromQuery, PathParameter, QueryParameter
 
-from api import bodies, reading
+from api import bodies
+from api.contents import contents_of
 from api.lanes import TooManyLanesError
 from api.metrics import SUBMITTED
 from api.problems import ProblemError, not_found
@@ -198,11 +199,8 @@ async def show(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
         place = await log_store.attempt_place(connection, task_id, None)
         logs: dict[Stream, StreamLog] = {}
         if place is not None:
-            days = await log_store.list_days(connection)
-            for stream, number in STREAMS.items():
-                extents = await log_store.list_extents(connection, task_id, place, number)
-                contents = reading.describe(place, stream, extents, expired=place.day not in days)
-                logs[stream] = contents.summary()
+            for contents in await contents_of(connection, task_id, place, STREAMS):
+                logs[contents.stream] = contents.summary()
     return msgspec.structs.replace(tasks[0], logs=logs, attempts=attempts)
 
 

@@ -22,22 +22,26 @@ JOIN log_chunks AS c USING (day, task, attempt, stream, position);
 -- name: attempt_place
 -- Where the chunks of an attempt are, and what its result declared. $2 null: the newest attempt.
 -- A task that waits to run again has its newest attempt in the history already.
-SELECT attempt, day, session IS NULL AS pulled, finished_at IS NOT NULL AS ended, stdout_bytes,
-    stderr_bytes, started_at
+SELECT attempt, day, session IS NULL AS pulled, finished_at IS NOT NULL AS ended, started_at,
+    stdout_bytes, stdout_crc, stderr_bytes, stderr_crc
 FROM tasks
 WHERE id = $1 AND started_at IS NOT NULL AND ($2::integer IS NULL OR attempt = $2)
 UNION ALL
-SELECT attempt, day, session IS NULL, true, stdout_bytes, stderr_bytes, started_at
+SELECT attempt, day, session IS NULL, true, started_at, stdout_bytes, stdout_crc, stderr_bytes,
+    stderr_crc
 FROM attempts
 WHERE task = $1
     AND attempt = coalesce($2, (SELECT attempt FROM tasks WHERE id = $1 AND started_at IS NULL));
 
 -- name: list_extents
--- Chunks of one stream without their content.
-SELECT position, size, lines
+-- All chunks of one stream without their content, one value for each column.
+SELECT
+    string_agg(int8send(position), '' ORDER BY position),
+    string_agg(int4send(size), '' ORDER BY position),
+    string_agg(int4send(lines), '' ORDER BY position),
+    string_agg(int8send(crc), '' ORDER BY position)
 FROM log_chunks
-WHERE day = $1 AND task = $2 AND attempt = $3 AND stream = $4
-ORDER BY position;
+WHERE day = $1 AND task = $2 AND attempt = $3 AND stream = $4;
 
 -- name: read_chunks
 -- The next few chunks of one stream from a position on.

@@ -1,13 +1,17 @@
 """Log chunks: stored as they came, one gzip member a row, in a partition a day."""
 
 import struct
+import sys
+from array import array
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from api.sql import load
 from api.store import Connection
+from schema.reports import StreamTotal
 from schema.tasks import Stream
 
 _SQL = load("logs")
@@ -16,6 +20,8 @@ STREAMS: dict[Stream, int] = {"stdout": 1, "stderr": 2}
 
 ChunkKey = tuple[date, int, int, int, int]
 """(day, task, attempt, stream number, position)"""
+
+Column: TypeAlias = "array[int]"
 
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
 _COPY_TAIL = struct.pack("!h", -1)
@@ -54,13 +60,17 @@ class Chunk(Struct, frozen=True, gc=False):
         return len(self.content) + len(self.marks) + 100
 
 
-class Extent(Struct, frozen=True, gc=False):
-    """A stored chunk without its content."""
+class Extents(Struct, frozen=True):
+    """All stored chunks of one stream without their content, by position: an array each."""
 
-    position: int
-    size: int
+    positions: Column
+    sizes: Column
     """Bytes, inflated."""
-    lines: int
+    lines: Column
+    crcs: Column
+
+    def __len__(self) -> int:
+        return len(self.positions)
 
 
 class StoredChunk(Struct, frozen=True, gc=False):
@@ -83,8 +93,8 @@ class AttemptPlace(Struct, frozen=True):
     pulled: bool
     """Claimed through the compatible routes: positions are batch numbers, not bytes."""
     ended: bool
-    stdout_bytes: int | None
-    stderr_bytes: int | None
+    stdout: StreamTotal | None
+    stderr: StreamTotal | None
     started_us: int
 
 
@@ -151,17 +161,37 @@ async def attempt_place(
     if row is None:
         return None
     return AttemptPlace(
-        row["attempt"], row["day"], row["pulled"], row["ended"], row["stdout_bytes"],
-        row["stderr_bytes"], int(row["started_at"].timestamp() * 1_000_000),
+        row["attempt"], row["day"], row["pulled"], row["ended"],
+        _total(row["stdout_bytes"], row["stdout_crc"]),
+        _total(row["stderr_bytes"], row["stderr_crc"]),
+        int(row["started_at"].timestamp() * 1_000_000),
     )  # fmt: skip
+
+
+def _total(size: int | None, crc: int | None) -> StreamTotal | None:
+    return None if size is None or crc is None else StreamTotal(size, crc)
 
 
 async def list_extents(
     connection: Connection, task: int, place: AttemptPlace, stream: int
-) -> list[Extent]:
-    """All chunks of one stream, by position."""
-    rows = await connection.fetch(_SQL["list_extents"], place.day, task, place.attempt, stream)
-    return [Extent(*row) for row in rows]
+) -> Extents:
+    """All chunks of one stream, by position.
+
+    100,000 of them take 50 to 75 ms and 2.4 MB in this way; a row and a Struct each took 115 ms.
+    """
+    row = await connection.fetchrow(_SQL["list_extents"], place.day, task, place.attempt, stream)
+    assert row is not None  # aggregates without groups always give one
+    return Extents(
+        _column("q", row[0]), _column("i", row[1]), _column("i", row[2]), _column("q", row[3])
+    )
+
+
+def _column(kind: Literal["i", "q"], packed: bytes | None) -> Column:
+    """Numbers of four or eight bytes as PostgreSQL sends them; None where there is no row."""
+    column = array(kind, packed or b"")
+    if sys.byteorder == "little":
+        column.byteswap()
+    return column
 
 
 async def read_chunks(

@@ -15,10 +15,12 @@ from schema.tasks import LogState, Stream, Task
 _ABOUT: dict[LogState, str] = {
     "open": "this log may still grow: dw logs -f {id}",
     "missing": "bytes of this log never arrived: dw show {id} tells which",
+    "damaged": "this log is not what the task wrote: dw show {id} tells more",
     "undeclared": "its agent never said how much there was: this is what arrived",
     "expired": "this log is older than the server keeps logs",
 }
-_LOST: frozenset[LogState] = frozenset({"missing", "expired"})
+_LOST: tuple[LogState, ...] = ("damaged", "missing", "expired")
+"""Worst first."""
 
 
 @click.command("logs")
@@ -94,7 +96,7 @@ def _end(task: Task, stream: Stream | None) -> int:
     if task.logs is UNSET:
         return 0
     states = {log.state for name, log in task.logs.items() if stream in (None, name)}
-    worst = next((state for state in ("missing", "expired") if state in states), None)
+    worst = next((state for state in _LOST if state in states), None)
     return _tell(worst, task.id) if worst else 0
 
 

@@ -87,6 +87,51 @@ async def test_missing_ranges_are_named_to_the_byte(api: Api) -> None:
     assert (await _state(api, task.id))[1] == "stdout=8-11, stdout=16-19, stderr=4-4"
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+async def test_a_log_of_other_bytes_than_were_written_says_so(api: Api, stream: str) -> None:
+    """All bytes are there, in two chunks; only the CRC of the whole tells that they are others."""
+    session, task = await api.started()
+    chunks = [chunk(task.lease, b"one\n", stream=stream, at=1),
+              chunk(task.lease, b"2wo\n", stream=stream, offset=4, at=2)]  # fmt: skip
+    declared: dict[str, Any] = {"stdout": total(b""), "stderr": total(b"")}
+    declared |= {stream: total(b"one\ntwo\n")}
+    await api.report(session, chunks, [exited(task.lease, **declared)])
+    assert await _state(api, task.id) == ("damaged", None)
+    assert await _state(api, task.id, stream=stream) == ("damaged", None)
+    other = "stderr" if stream == "stdout" else "stdout"
+    assert await _state(api, task.id, stream=other) == ("complete", None)
+    packed = await api.call("GET", f"/tasks/{task.id}/logs.gz", params={"stream": stream})
+    assert packed.headers["log-state"] == "damaged"
+    over = await api.task(task.id)
+    assert isinstance(over.logs, dict)
+    assert (over.logs["stdout"].state == "damaged") is (stream == "stdout")
+    assert await api.log(task.id) == "one\n2wo\n"
+
+
+async def test_bytes_that_were_sent_in_two_chunks_are_shown_once(api: Api) -> None:
+    """A broken agent cut its stream anew: it is told, and places stay those of bytes."""
+    session, task = await api.started()
+    whole = b"a\nb\nc\nd\ne\n"
+    chunks = [
+        chunk(task.lease, b"a\nb\nc\n", at=1),
+        chunk(task.lease, b"b\n", offset=2, at=3),
+        chunk(task.lease, b"c\nd\ne\n", offset=4, marks=[(0, BASE_US), (4, BASE_US + 8000)]),
+    ]
+    result = exited(task.lease, stdout=total(whole), stderr=total(b""))
+    assert await api.report(session, chunks, [result]) == ["ok"] * 4
+    assert await _state(api, task.id) == ("damaged", None)
+    for offset in range(len(whole) + 1):
+        rest = await api.log(task.id, stream="stdout", offset=offset)
+        assert rest.encode() == whole[offset:], offset
+    stamped = (await api.log(task.id, timestamps="iso")).splitlines()
+    assert [line[20:] for line in stamped] == ["001Z a", "001Z b", "001Z c", "000Z d", "008Z e"]
+    over = await api.task(task.id)
+    assert isinstance(over.logs, dict)
+    assert (over.logs["stdout"].state, over.logs["stdout"].bytes) == ("damaged", len(whole))
+    packed = await api.call("GET", f"/tasks/{task.id}/logs.gz", params={"stream": "stdout"})
+    assert gzip.decompress(packed.body) == b"a\nb\nc\nb\nc\nd\ne\n"
+
+
 async def test_a_log_without_totals_is_undeclared(api: Api) -> None:
     """Its agent was lost, or is a compatible one: nobody can say that it is whole."""
     task = await _stored(api, [b"x\n"])

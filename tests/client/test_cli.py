@@ -206,6 +206,17 @@ async def test_logs_tell_that_they_are_not_whole(fake: Fake) -> None:
     assert (await _dw(fake, "logs", "-f", "1")).code == 3
 
 
+async def test_a_damaged_log_is_told(fake: Fake) -> None:
+    """What is stored is not what the task wrote: nobody may take it for that."""
+    fake.add(status="succeeded", reason="exit", exit_code=0, attempt=1)
+    fake.log(1, "stdout", b"a\n")
+    fake.log_state = "damaged"
+    told = "dw: this log is not what the task wrote: dw show 1 tells more\n"
+    assert await _dw(fake, "logs", "1") == (3, "a\n", told)
+    assert await _dw(fake, "logs", "-f", "1") == (3, "a\n", told)
+    assert "stdout     damaged, 2 B, 1 line; not the bytes" in (await _dw(fake, "show", "1")).out
+
+
 async def test_a_reader_that_stops_early_is_no_error(fake: Fake) -> None:
     """`dw logs 1 | head` says nothing."""
     fake.add(status="succeeded", attempt=1)

@@ -14,6 +14,7 @@ from api import bodies
 from api.store import logs as store
 from api.store import results as result_store
 from api.store.logs import Chunk
+from schema.reports import StreamTotal
 from tests.store.support import claim, ended, lanes_of, running, session, submit
 
 Pair = tuple[asyncpg.Connection, asyncpg.Connection]
@@ -54,6 +55,17 @@ async def _stored(connection: asyncpg.Connection) -> list[Chunk]:
         " FROM log_chunks ORDER BY task, attempt, stream, position"
     )
     return [Chunk(*row) for row in rows]
+
+
+async def test_the_largest_numbers_are_listed(logs: asyncpg.Connection) -> None:
+    """They come as bytes: of this width, in this order, and not negative."""
+    crc = 2**32 - 1
+    far = Chunk(_DAY, 1, 1, 1, 2**62, 2**31 - 1, 2**31 - 2, crc, b"", b"")
+    await _copy(logs, [far])
+    place = store.AttemptPlace(1, _DAY, False, True, None, None, 0)
+    (extents,) = [await store.list_extents(logs, 1, place, 1)]
+    columns = (extents.positions, extents.sizes, extents.lines, extents.crcs)
+    assert [list(column) for column in columns] == [[2**62], [2**31 - 1], [2**31 - 2], [crc]]
 
 
 @pytest.mark.parametrize("way", ["copy", "merge"])
@@ -161,9 +173,11 @@ async def test_a_stream_is_read_from_any_chunk_on(logs: asyncpg.Connection) -> N
     await _copy(logs, [*beside, *reversed(chunks)])
     place = store.AttemptPlace(1, _DAY, False, True, None, None, 0)
     extents = await store.list_extents(logs, 1, place, 1)
-    assert [(each.position, each.size, each.lines) for each in extents] == [
-        (0, 3, 1), (3, 3, 1), (6, 3, 1), (9, 3, 1),
-    ]  # fmt: skip
+    assert list(extents.positions) == [0, 3, 6, 9]
+    assert list(extents.sizes) == [3] * 4
+    assert list(extents.lines) == [1] * 4
+    assert list(extents.crcs) == [zlib.crc32(b"ab\n")] * 4
+    assert len(await store.list_extents(logs, 99, place, 1)) == 0
     read = await store.read_chunks(logs, 1, place, 1, 3, 2)
     assert [(each.position, each.content, each.marks) for each in read] == [
         (3, chunks[1].content, b"\0\1"),
@@ -181,18 +195,19 @@ async def test_an_attempt_is_found_wherever_it_is_kept(connection: asyncpg.Conne
     place = await store.attempt_place(connection, task.id, None)
     assert place is not None
     assert (place.attempt, place.day, place.ended) == (1, task.day, False)
-    result = ended(task, owner, "failed", "exit", stdout_bytes=10, stderr_bytes=20)
+    says = {"stdout_bytes": 10, "stdout_crc": 1, "stderr_bytes": 20, "stderr_crc": 2**32 - 1}
+    result = ended(task, owner, "failed", "exit", **says)
     await result_store.finish_many(connection, [result], 1)
     for asked in (None, 1):
         place = await store.attempt_place(connection, task.id, asked)
         assert place is not None
         assert (place.attempt, place.ended, place.pulled) == (1, True, False)
-        assert (place.stdout_bytes, place.stderr_bytes) == (10, 20)
+        assert (place.stdout, place.stderr) == (StreamTotal(10, 1), StreamTotal(20, 2**32 - 1))
     await connection.execute("UPDATE tasks SET status = 'pending' WHERE id = $1", task.id)
     (again,) = await claim(connection, [await lanes_of(connection, "place")], [owner])
     newest = await store.attempt_place(connection, task.id, None)
     assert newest is not None
-    assert (newest.attempt, newest.ended, newest.stdout_bytes) == (2, False, None)
+    assert (newest.attempt, newest.ended, newest.stdout) == (2, False, None)
     assert await store.attempt_place(connection, task.id, 1) == place
     assert await store.attempt_place(connection, task.id, 3) is None
     await result_store.finish_many(connection, [ended(again, owner, "succeeded", "exit")], 1)

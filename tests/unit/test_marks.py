@@ -30,6 +30,23 @@ def test_true_marks_survive_the_wire(true: list[Mark]) -> None:
     marks.check(true, true[-1][0] + 1)
 
 
+@given(_true_marks(), st.data())
+@settings(deadline=None)
+def test_marks_behind_a_place_are_those_of_the_bytes_there(
+    true: list[Mark], data: st.DataObject
+) -> None:
+    """A byte keeps its time where others in front of it are left out."""
+
+    def time_of(byte: int, among: list[Mark]) -> int:
+        return max(time_us for at, time_us in among if at <= byte)
+
+    offset = data.draw(st.integers(0, true[-1][0] + 5))
+    rest = marks.behind(true, offset)
+    marks.check(rest, true[-1][0] + 10)
+    for byte in {offset, offset + 1, *(at for at, _ in true if at >= offset)}:
+        assert time_of(byte - offset, rest) == time_of(byte, true)
+
+
 @given(st.binary(max_size=200))
 @settings(deadline=None)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:

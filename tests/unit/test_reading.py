@@ -1,9 +1,8 @@
-"""Reading logs: what a log says of itself, lines in the order of their times, bounded pieces."""
+"""Reading logs: lines in the order of their times, in bounded pieces."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, date, datetime
-from itertools import pairwise
+from datetime import UTC, datetime
 from typing import NamedTuple, cast
 from unittest.mock import patch
 
@@ -12,87 +11,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from api import reading
+from api.contents import StreamContents, describe
 from api.database import Database
-from api.reading import LogReader, StreamContents, Timestamps, describe
-from api.store.logs import AttemptPlace, Extent
+from api.reading import LogReader, Timestamps
 from schema import marks
 from schema.tasks import Stream
+from tests.unit.extents import START_US, extents_of, place
 
-_START_US = 1_767_225_600_000_000
 _NAMES: tuple[Stream, ...] = ("stdout", "stderr")
-
-
-def _place(
-    *, pulled: bool = False, ended: bool = True, declared: int | None = None
-) -> AttemptPlace:
-    return AttemptPlace(1, date(2026, 1, 1), pulled, ended, declared, None, _START_US)
-
-
-def _judge(place: AttemptPlace, *chunks: tuple[int, int], expired: bool = False) -> StreamContents:
-    return describe(
-        place, "stdout", [Extent(position, size, 0) for position, size in chunks], expired=expired
-    )
-
-
-# What a log says of itself
-
-
-@given(
-    st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=12),
-    st.booleans(),
-    st.sampled_from(["declared", "undeclared"]),
-)
-@settings(deadline=None, max_examples=200)
-def test_missing_is_exactly_what_never_arrived(
-    pieces: list[tuple[int, bool]], ended: bool, total: str
-) -> None:
-    """Counted byte by byte: people act on these ranges, so they must be neither more nor less."""
-    stored, there, end = [], set(), 0
-    for size, arrived in pieces:
-        if arrived:
-            stored.append((end, size))
-            there |= set(range(end, end + size))
-        end += size
-    declared = end if ended and total == "declared" else None
-    contents = _judge(_place(ended=ended, declared=declared), *stored)
-    last = end if declared is not None else max(there, default=-1) + 1
-    gaps = set(range(last)) - there
-    if not ended:
-        assert contents.state == "open"
-        assert contents.missing == ()
-        joined = min(gaps, default=last)
-        assert contents.summary().bytes == joined
-    else:
-        named = {byte for first, stop in contents.missing for byte in range(first, stop)}
-        assert named == gaps
-        assert all(stop < first for (_, stop), (first, _) in pairwise(contents.missing))
-        assert contents.summary().bytes == len(there)
-        whole = "complete" if declared is not None else "undeclared"
-        assert contents.state == ("missing" if gaps else whole)
-
-
-def test_an_expired_log_promises_nothing() -> None:
-    """Retention took it: it must not look as if an agent had lost it."""
-    contents = _judge(_place(declared=10), expired=True)
-    assert contents.state == "expired"
-    assert contents.missing == ()
-
-
-def test_batches_of_a_pulled_task_are_laid_end_to_end() -> None:
-    """Their positions are batch numbers, which say nothing about bytes."""
-    contents = _judge(_place(pulled=True), (0, 100), (1, 50), (2, 7))
-    assert contents.starts == (0, 100, 150)
-    assert contents.state == "undeclared"
-
-
-def test_a_running_pulled_task_shows_no_batch_that_overtook_another() -> None:
-    """A follower asks from its byte offset on: bytes must not slip in before it later."""
-    contents = _judge(_place(pulled=True, ended=False), (0, 100), (2, 7))
-    assert contents.starts == (0,)
-    assert contents.state == "open"
-
-
-# Lines in their order
 
 
 class _Piece(NamedTuple):
@@ -113,11 +39,11 @@ class _Reader(LogReader):
             starts = [0]
             for data, _ in chunks:
                 starts.append(starts[-1] + len(data))
-            extents = [
-                Extent(start, len(data), data.count(b"\n"))
+            extents = extents_of(
+                (start, len(data), data.count(b"\n"), 0)
                 for start, (data, _) in zip(starts, chunks, strict=False)
-            ]
-            contents.append(describe(_place(), name, extents, expired=False))
+            )
+            contents.append(describe(place(), name, extents, expired=False))
         super().__init__(cast("Database", None), 1, contents)
         self._streams = streams
 
@@ -144,7 +70,7 @@ def _reader(pieces: Sequence[_Piece]) -> _Reader:
 
 
 def _time(number: int) -> int:
-    return _START_US + 1000 * number
+    return START_US + 1000 * number
 
 
 def _expected(pieces: Sequence[_Piece]) -> list[tuple[int, bytes]]:
@@ -241,7 +167,7 @@ def test_elapsed_counts_from_the_start_of_the_attempt() -> None:
 def test_a_progress_bar_of_many_small_reads_is_quick(mark_every: int) -> None:
     """A mark a byte and no newline: the work must not grow with the square of the line."""
     data = b"." * 1_000_000
-    times = [(offset, _START_US + offset) for offset in range(0, len(data), mark_every)]
+    times = [(offset, START_US + offset) for offset in range(0, len(data), mark_every)]
     reader = _Reader([[(data, times)], []])
 
     async def read() -> bytes:
