@@ -181,8 +181,9 @@ class Runner:
         exclusive_s = self._exclusive_s()
         for run in tuple(self._runs.values()):
             if exclusive_s is not None and run.attempt.task.exclusive:
-                message = "the API was away, and others may soon be given this exclusive task"
-                run.process.stop("agent_lost", message, exclusive_s)
+                message = "cannot reach the API, and others may soon be given this exclusive task"
+                name = self._settings.agent_name
+                run.process.stop("agent_lost", f"agent {name} {message}", exclusive_s)
             run.process.tick()
             for stream, buffer in run.streams.items():
                 if cut := buffer.flush_older(old_s):

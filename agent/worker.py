@@ -208,7 +208,8 @@ class Worker:
             self._attempts.unqueue(attempt)
             self._attempts.forget(attempt.key)
         self._attempts.new_session()
-        self._runner.stop_all("agent_lost", "the session ended before the task")
+        message = f"agent {self._settings.agent_name} was cut off until the API ended its session"
+        self._runner.stop_all("agent_lost", message)
 
     def _hand_back(self) -> None:
         for attempt in tuple(self._attempts.queued.values()):
@@ -243,7 +244,9 @@ class Worker:
                 await self._all_sent()
                 self._patience = None
                 return True
-        self._runner.stop_all("agent_lost", "its agent was told to stop at once", _STOP_GRACE_S)
+        how = "at once" if self._hurry else f"within {self._settings.drain_s:g} s (DRAIN_S)"
+        message = f"agent {self._settings.agent_name} was told to stop {how}"
+        self._runner.stop_all("agent_lost", message, _STOP_GRACE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_GRACE_S + _LAST_UPLOAD_S):
                 await self._all_sent()

@@ -26,6 +26,7 @@ from schema.reports import (
     Result,
     Verdict,
 )
+from schema.tasks import INFRASTRUCTURE
 
 _Verify = Callable[[LogChunk], Chunk | Verdict]
 
@@ -127,7 +128,7 @@ class Reports:
             reason=result.reason,
             exit_code=result.exit_code,
             signal=result.signal,
-            message=_storable(result.message),
+            message=_message(result),
             run_s=result.run_s,
             stdout_bytes=stdout.bytes if stdout else None,
             stdout_crc=stdout.crc if stdout else None,
@@ -136,6 +137,10 @@ class Reports:
         )
 
 
-def _storable(message: str | None) -> str | None:
-    """PostgreSQL's text has no NUL."""
+def _message(result: Result) -> str | None:
+    """For people, who shall not be left to guess why a machine is to blame."""
+    message = result.message
+    if not message and result.reason in INFRASTRUCTURE:
+        return "its agent gave the task up and did not say why"
+    # PostgreSQL's text has no NUL.
     return None if message is None else message.replace("\0", "\N{REPLACEMENT CHARACTER}")

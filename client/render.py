@@ -60,8 +60,8 @@ def status(task: Task) -> str:
         return "cancelling" if task.cancel_requested else "running"
     if task.status != "failed":
         return task.status
-    if task.reason == "exit":
-        return f"failed (exit {task.exit_code})"
+    if task.reason == "exit":  # agents of the original system tell no code
+        return "failed" if task.exit_code is None else f"failed (exit {task.exit_code})"
     if task.reason == "signal":
         return f"failed (signal {task.signal})"
     return f"failed ({task.reason})" if task.reason else "failed"

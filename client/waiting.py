@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from client.errors import NotFoundError, StillRunningError
 from schema.problems import Problem
-from schema.tasks import FINAL, Status, Task
+from schema.tasks import FINAL, INFRASTRUCTURE, Status, Task
 
 if TYPE_CHECKING:
     from client.client import Client
@@ -34,6 +34,8 @@ class Progress(Struct, frozen=True):
     total: int
     succeeded: int
     failed: int
+    infrastructure: int
+    """How many of the failed ones their machines failed."""
     cancelled: int
     running: int | None
     """Null where nobody counted them."""
@@ -96,6 +98,7 @@ async def _wait_group(dw: "Client", name: str, seen: Seen | None, looks: _Looks)
             total=group.total,
             succeeded=counts.get("succeeded", 0),
             failed=counts.get("failed", 0),
+            infrastructure=group.infrastructure,
             cancelled=counts.get("cancelled", 0),
             running=counts.get("in_progress", 0),
         )
@@ -132,6 +135,7 @@ async def _wait_ids(dw: "Client", wanted: set[int], seen: Seen | None, looks: _L
                     total=len(wanted),
                     succeeded=counts["succeeded"],
                     failed=counts["failed"],
+                    infrastructure=sum(task.reason in INFRASTRUCTURE for task in others),
                     cancelled=counts["cancelled"],
                     running=None,
                 )

@@ -160,6 +160,8 @@ class Group(Struct, frozen=True, kw_only=True):
 
     name: str
     counts: dict[Status, int]
+    infrastructure: int = 0
+    """How many of the failed ones their machines failed: `agent_lost`, `spawn_error`."""
     total: int
     submitted_at: datetime
     finished_at: datetime | None

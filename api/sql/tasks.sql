@@ -93,7 +93,9 @@ WHERE tasks.id = finished.id
 RETURNING tasks.lane, tasks.priority, tasks.queue_seq;
 
 -- name: group_counts
-SELECT status, count(*), min(submitted_at), max(finished_at)
+-- $2: the reasons that blame a machine.
+SELECT status, count(*), min(submitted_at), max(finished_at),
+    count(*) FILTER (WHERE status = 'failed' AND reason = ANY ($2::text[]))
 FROM tasks
 WHERE group_name = $1
 GROUP BY status;

@@ -31,10 +31,11 @@ _OUTCOMES: dict[Reason, Outcome] = {
 }
 
 _LOST = {
-    "lost": "was not heard of for longer than its lease",
-    "replaced": "was started again",
-    "closed": "went away",
+    "lost": "was not heard of for {silent_s:.0f} s",
+    "replaced": "died, and was started again",
+    "closed": "ended its session and left no result",
 }
+"""Why a session's tasks have nobody any more, by how it ended."""
 
 AttemptKey = tuple[int, int]
 """(task, attempt)"""
@@ -125,8 +126,8 @@ async def ended_before(connection: Connection, ended: Sequence[Ended]) -> set[At
 async def held_by_dead(connection: Connection) -> list[Ended]:
     """Attempts whose session is over, at most 1,000."""
     return [
-        Ended.lost(task, attempt, session, f"agent {agent} {_LOST[end_reason]}")
-        for task, attempt, session, agent, end_reason in await connection.fetch(
+        Ended.lost(task, attempt, session, f"agent {agent} {_LOST[how].format(silent_s=silent_s)}")
+        for task, attempt, session, agent, how, silent_s in await connection.fetch(
             _SQL["held_by_dead"]
         )
     ]
@@ -145,7 +146,7 @@ async def silent_pulled(connection: Connection, silence_s: float) -> list[Ended]
             session=0,
             outcome="failed",
             reason="agent_lost",
-            message=f"no log came for {silence_s:.0f} s",
+            message=f"the agent that pulled it sent no log for {silence_s:.0f} s",
         )
         for task, attempt in await connection.fetch(_SQL["silent_pulled"], silence_s)
     ]

@@ -11,7 +11,7 @@ from msgspec import Struct
 from api.sql import load
 from api.store import Connection
 from api.store.lanes import Needs
-from schema.tasks import Attempt, Group, Status, Submission, Submitted, Task
+from schema.tasks import INFRASTRUCTURE, Attempt, Group, Status, Submission, Submitted, Task
 
 _SQL = load("tasks")
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -163,13 +163,14 @@ async def retry(connection: Connection, task: int, after_attempt: int | None) ->
 
 async def group(connection: Connection, name: str) -> Group | None:
     """Counts and times of a group; None when no task names it."""
-    rows = await connection.fetch(_SQL["group_counts"], name)
+    rows = await connection.fetch(_SQL["group_counts"], name, list(INFRASTRUCTURE))
     if not rows:
         return None
     open_ = any(row[3] is None for row in rows)
     return Group(
         name=name,
         counts={row[0]: row[1] for row in rows},
+        infrastructure=sum(row[4] for row in rows),
         total=sum(row[1] for row in rows),
         submitted_at=min(row[2] for row in rows),
         finished_at=None if open_ else max(row[3] for row in rows),

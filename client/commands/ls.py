@@ -5,7 +5,7 @@ from typing import get_args
 
 import click
 
-from client import render
+from client import outcome, render
 from client.client import Client
 from client.commands.running import complain, console, json_option, run, write_json
 from schema.tasks import Status, Task
@@ -55,6 +55,8 @@ def command(
             table(tasks)
         else:
             complain("no such tasks" if status or group or name or agent else "no tasks yet")
+        if lost := sum(outcome.verdict(task) == "infrastructure" for task in tasks):
+            complain(f"{lost} of these failed by their machines, not by themselves: dw show ID")
         if cursor is not None:
             complain(f"there are more: dw ls -n {count * 5}")
         return 0

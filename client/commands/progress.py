@@ -25,6 +25,8 @@ def bar(console: Console) -> Iterator[Callable[[waiting.Progress], None]]:
             parts = [] if now.running is None else [f"{now.running:,} running"]
             if now.failed:
                 parts.append(f"[red]{now.failed:,} failed[/red]")
+            if now.infrastructure:
+                parts.append(f"[magenta]{now.infrastructure:,} of them by their machines[/magenta]")
             if now.cancelled:
                 parts.append(f"[yellow]{now.cancelled:,} cancelled[/yellow]")
             progress.update(

@@ -57,6 +57,8 @@ def _tell(waited: Waited, took_s: float) -> None:
         line = Text(f"task {task.id} ")
         line.append(render.status(task), style=render.style(task))
         line.append(f"  {render.title(task)}")
+        if task.message and outcome.verdict(task) == "infrastructure":
+            line.append(f": {render.one_line(task.message)}")
         line.truncate(out.width, overflow="ellipsis")
         out.print(line)
     if len(waited.others) > _SHOWN:
@@ -98,4 +100,8 @@ class _Lines:
         self._told, self._ended = now, progress.ended
         bad = progress.failed + progress.cancelled
         text = f"{progress.ended:,} of {progress.total:,} ended"
-        complain(f"{text}, {bad:,} of them failed or cancelled" if bad else text)
+        if bad:
+            text += f", {bad:,} of them failed or cancelled"
+        if progress.infrastructure:
+            text += f" ({progress.infrastructure:,} by their machines)"
+        complain(text)

@@ -167,7 +167,9 @@ async def test_a_second_signal_stops_the_tasks(fake: FakeApi, run_agent: RunAgen
         await agent.hears("press Ctrl-C again")
         agent.process.send_signal(signal.SIGINT)
         assert await agent.ends() == 0
-    assert fake.results[task, 1][-1].reason == "agent_lost"
+    result = fake.results[task, 1][-1]
+    assert result.reason == "agent_lost"
+    assert result.message == "agent tester was told to stop at once"
 
 
 async def test_draining_is_bounded_if_asked(fake: FakeApi, run_agent: RunAgent) -> None:
@@ -178,7 +180,9 @@ async def test_draining_is_bounded_if_asked(fake: FakeApi, run_agent: RunAgent) 
         await fake.until(lambda: fake.log(task) == b"begun\n")
         agent.process.send_signal(signal.SIGTERM)
         assert await agent.ends() == 0
-    assert fake.results[task, 1][-1].reason == "agent_lost"
+    result = fake.results[task, 1][-1]
+    assert result.reason == "agent_lost"
+    assert result.message == "agent tester was told to stop within 0.2 s (DRAIN_S)"
 
 
 async def test_it_ends_while_the_api_is_away(fake: FakeApi, run_agent: RunAgent) -> None:

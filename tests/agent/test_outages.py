@@ -164,6 +164,9 @@ async def test_a_dead_session_is_replaced(fake: FakeApi, start_agent: StartAgent
         await fake.until(lambda: len(fake.sessions) == 2, "a second session")
         await fake.until(lambda: fake.log(task, attempt=2) == b"first\n", "the second attempt")
         assert (task, 1) not in fake.results
+        said = [one.message for kind, body in fake.requests if kind == "report"
+                for one in body.results if one.lease == f"{task}.1"]  # fmt: skip
+        assert said[-1] == "agent tester was cut off until the API ended its session"
         fake.cancelled.add((task, 2))
         fake.poke()
         result = await fake.result(task, 2)
@@ -266,6 +269,7 @@ async def test_an_exclusive_task_ends_with_its_lease(
         result = await fake.result(exclusive)
         assert (await fake.result(other)).exit_code == 0
     assert result.reason == "agent_lost"
+    assert (result.message or "").startswith("agent tester cannot reach the API")
 
 
 async def test_an_exclusive_task_does_not_start_on_a_lease_that_is_over(

@@ -161,7 +161,7 @@ async def test_a_successor_gets_the_tasks_of_the_session_that_it_replaces(api: A
     over = await api.task(task.id)
     assert isinstance(over.attempts, tuple)
     assert [(each.attempt, each.reason, each.message) for each in over.attempts] == [
-        (1, "agent_lost", "agent tester was started again")
+        (1, "agent_lost", "agent tester died, and was started again")
     ]
 
 

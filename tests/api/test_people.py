@@ -56,9 +56,16 @@ async def test_a_group_is_seen_as_a_whole(api: Api) -> None:
     await api.submit(group="nightly run")
     group = (await api.call("GET", "/groups/nightly%20run")).as_(Group)
     assert (group.counts, group.total) == ({"in_progress": 1, "pending": 1}, 2)
-    assert group.finished_at is None
-    assert session
-    assert task
+    assert (group.finished_at, group.infrastructure) == (None, 0)
+    lost = {"lease": task.lease, "reason": "agent_lost"}
+    for _ in range(5):  # CRASH_LIMIT
+        assert await api.report(session, [], [lost]) == ["ok"]
+        for again in await api.claim(session):
+            lost["lease"] = again.lease
+    group = (await api.call("GET", "/groups/nightly%20run")).as_(Group)
+    assert (group.counts, group.infrastructure) == ({"failed": 1, "pending": 1}, 1)
+    over = await api.task(task.id)
+    assert over.message == "its agent gave the task up and did not say why"
 
 
 async def test_a_group_with_a_slash_in_its_name_is_found(api: Api) -> None:

@@ -1,9 +1,12 @@
 """The reaper: what a silent agent held runs again within its lease, or fails."""
 
 import asyncio
+import re
 
 import asyncpg
+import pytest
 
+from api.reaper import _REAP_LOCK
 from tests.api.conftest import StartApi
 from tests.api.server import Api, eventually, exited
 
@@ -36,7 +39,8 @@ async def test_tasks_of_a_lost_session_run_again(start_api: StartApi) -> None:
         over = await api.task(task.id)
         assert isinstance(over.attempts, tuple)
         assert [(each.attempt, each.reason) for each in over.attempts] == [(1, "agent_lost")]
-        assert "lease" in (over.attempts[0].message or "")
+        cause = over.attempts[0].message or ""
+        assert re.fullmatch(r"agent tester was not heard of for [1-9] s", cause), cause
 
 
 async def test_any_traffic_keeps_a_session_alive(start_api: StartApi) -> None:
@@ -67,17 +71,39 @@ async def test_a_task_that_kills_its_machines_fails_at_the_limit(start_api: Star
         await api.open(label, replaces=second)
         over = await api.until(task.id, "failed")
         assert (over.reason, over.attempt) == ("agent_lost", 2)
-        assert over.message == "agent tester was started again"
+        assert over.message == "agent tester died, and was started again"
 
 
-async def test_a_cancelled_task_of_a_lost_session_is_cancelled(start_api: StartApi) -> None:
-    """Nobody wants it to run again."""
-    async with start_api(reaper_s=0.05) as api:
+@pytest.mark.parametrize(
+    ("gone", "cancelled", "cause"),
+    [
+        ("silent", "before", r"was not heard of for [1-9] s"),
+        ("replaced", "before", r"died, and was started again"),
+        ("replaced", "after", r"died, and was started again"),
+        ("closed", "before", r"ended its session and left no result"),
+        ("closed", "after", r"ended its session and left no result"),
+    ],
+)
+async def test_a_cancelled_task_whose_agent_is_gone_ends(
+    start_api: StartApi, database: asyncpg.Connection, gone: str, cancelled: str, cause: str
+) -> None:
+    """Nobody is left to ask, and nobody wants it to run again; it says what became of the agent."""
+    async with start_api(lease_s=1 if gone == "silent" else 60, reaper_s=0.05) as api:
         session, task = await api.started()
-        await api.call("POST", f"/tasks/{task.id}/cancel")
-        await api.open(replaces=session)
+        async with database.transaction():  # no tick comes in between
+            await database.execute("SELECT pg_advisory_xact_lock($1)", _REAP_LOCK)
+            if cancelled == "before":
+                await api.call("POST", f"/tasks/{task.id}/cancel")
+            if gone == "replaced":
+                await api.open(replaces=session)
+            elif gone == "closed":
+                await api.beat(session, closing=True)
+            if cancelled == "after":
+                await api.call("POST", f"/tasks/{task.id}/cancel")
+            assert (await api.task(task.id)).status == "in_progress"
         over = await api.until(task.id, "cancelled")
         assert over.reason == "cancelled"
+        assert re.fullmatch(f"agent tester {cause}", over.message or ""), over.message
 
 
 async def test_a_session_that_says_goodbye_frees_its_tasks(start_api: StartApi) -> None:
@@ -109,6 +135,7 @@ async def test_what_a_silent_compatible_agent_had_fails(
         assert (await api.call("POST", "/tasks/pull")).as_(dict[str, object])["id"] == number
         over = await api.until(number, "failed")
         assert (over.reason, over.attempt) == ("agent_lost", 1)
+        assert over.message == "the agent that pulled it sent no log for 1 s"
         assert await database.fetchval("SELECT count(*) FROM attempts") == 0
 
 

@@ -13,6 +13,7 @@ from schema.problems import Problem
 from schema.sessions import Agent, DrainAsked
 from schema.tasks import (
     FINAL,
+    INFRASTRUCTURE,
     Group,
     LogState,
     Retry,
@@ -220,8 +221,16 @@ async def _group(request: web.Request) -> web.Response:
     if not tasks:
         return problem(404, "No such group", name)
     counts = Counter(task.status for task in tasks)
+    lost = sum(task.status == "failed" and task.reason in INFRASTRUCTURE for task in tasks)
     return reply(
-        Group(name=name, counts=dict(counts), total=len(tasks), submitted_at=NOW, finished_at=None)
+        Group(
+            name=name,
+            counts=dict(counts),
+            infrastructure=lost,
+            total=len(tasks),
+            submitted_at=NOW,
+            finished_at=None,
+        )
     )
 
 

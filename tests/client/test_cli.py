@@ -157,11 +157,12 @@ async def test_unknown_tasks(fake: Fake) -> None:
 async def test_a_wait_shows_what_failed(fake: Fake) -> None:
     """The exit code is that of the worst."""
     fake.add(group="g", status="succeeded")
-    fake.add(group="g", status="failed", reason="agent_lost", name="lost one")
+    cause = "agent farm-3 was not heard of for 63 s"
+    fake.add(group="g", status="failed", reason="agent_lost", name="lost one", message=cause)
     fake.add(group="g", status="cancelled")
     ended = await _dw(fake, "wait", "--group", "g")
     assert ended.code == 3
-    assert "task 2 failed (agent_lost)  lost one" in ended.out
+    assert f"task 2 failed (agent_lost)  lost one: {cause}" in ended.out
     assert "1 succeeded, 1 failed by their machines, 1 cancelled in " in ended.out
     assert "dw logs 2" in ended.err
     assert (await _dw(fake, "wait", "1")).code == 0
@@ -266,6 +267,19 @@ async def test_lists_fit_a_narrow_terminal_and_are_whole_in_a_pipe(fake: Fake) -
     wide = await _dw(fake, "ls")
     assert ("long " * 40).strip() in wide.out
     assert "\x1b" not in wide.out + narrow.out
+
+
+async def test_ls_tells_failed_machines_from_failed_tasks(fake: Fake) -> None:
+    """Whoever lists what failed must not look for bugs in tests that never ran to their end."""
+    fake.add(status="failed", reason="exit", exit_code=3)
+    fake.add(status="failed", reason="agent_lost")
+    fake.add(status="failed", reason="spawn_error")
+    fake.add(status="failed", reason="exit")  # an agent of the original system tells no code
+    ended = await _dw(fake, "ls", "--status", "failed")
+    states = [line.split("  ")[1].strip() for line in ended.out.splitlines()[1:]]
+    wanted = ["failed", "failed (spawn_error)", "failed (agent_lost)", "failed (exit 3)"]
+    assert states == wanted
+    assert ended.err.startswith("dw: 2 of these failed by their machines, not by themselves")
 
 
 async def test_ls_reads_pages_and_says_that_there_are_more(fake: Fake) -> None:

@@ -59,11 +59,15 @@ async def test_failed_and_cancelled_tasks_are_handed_back_in_order(fake: Fake, d
     """With their reasons: the exit code depends on them."""
     for status, reason in [("failed", "exit"), ("succeeded", "exit"), ("failed", "agent_lost")]:
         fake.add(group="g", status=status, reason=reason)
-    for waited in (await dw.wait(group="g"), await dw.wait([1, 2, 3])):
+    looks: list[Progress] = []
+    for waited in (
+        await dw.wait(group="g", seen=looks.append), await dw.wait([1, 2, 3], seen=looks.append)
+    ):  # fmt: skip
         assert [(task.id, task.reason) for task in waited.others] == [
             (1, "exit"),
             (3, "agent_lost"),
         ]
+    assert [(look.failed, look.infrastructure) for look in looks] == [(2, 1)] * 2
 
 
 async def test_unknown_tasks_are_an_error_not_an_endless_wait(fake: Fake, dw: Client) -> None:

@@ -74,7 +74,7 @@ _HOT = [
      {"tasks_pkey", "attempts_pkey"}),
     ("results", "pulled_attempts", "ARRAY[7]::bigint[]", {"tasks_pkey", "attempts_pkey"}),
     ("tasks", "find_keys", "ARRAY['key 5']", {"tasks_key"}),
-    ("tasks", "group_counts", "'group 5'", {"tasks_group"}),
+    ("tasks", "group_counts", "'group 5', ARRAY['agent_lost']", {"tasks_group"}),
     ("tasks", "cancel", "7", {"tasks_pkey"}),
     ("tasks", "promote_due", "", {"tasks_due"}),
     ("tasks", "next_due", "", {"tasks_due"}),

@@ -8,7 +8,6 @@ import asyncpg
 import pytest
 
 from api.store import results as store
-from api.store import sessions as session_store
 from api.store import tasks as task_store
 from api.store.results import Ended
 from schema.reports import Result
@@ -217,17 +216,30 @@ async def test_a_result_sent_again_is_told_from_a_stale_one(
         assert known == ({(task.id, 1)} if number == 0 else set()), each
 
 
-async def test_what_the_dead_hold_is_found(connection: asyncpg.Connection) -> None:
-    """The reaper's walk: tasks of sessions that are over, with words for people."""
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("lost", "agent dead was not heard of for 90 s"),
+        ("replaced", "agent dead died, and was started again"),
+        ("closed", "agent dead ended its session and left no result"),
+    ],
+)
+async def test_what_the_dead_hold_is_found(
+    connection: asyncpg.Connection, how: str, words: str
+) -> None:
+    """The reaper's walk: tasks of sessions that are over, with the agent and the cause."""
     dead, alive = await session(connection, "dead"), await session(connection, "alive")
     lost = await running(connection, dead, needs="dead")
     await running(connection, alive, needs="alive")
     assert await store.held_by_dead(connection) == []
-    await session_store.end_session(connection, dead, "replaced")
+    await connection.execute(
+        "UPDATE sessions SET ended_at = now(), end_reason = $2, seen_at = now() - interval '90 s'"
+        " WHERE id = $1", dead, how,
+    )  # fmt: skip
     (found,) = await store.held_by_dead(connection)
     assert (found.task, found.attempt, found.session) == (lost.id, 1, dead)
     assert (found.outcome, found.reason) == ("lost", "agent_lost")
-    assert found.message == "agent dead was started again"
+    assert found.message == words
 
 
 @pytest.mark.parametrize(
