@@ -34,14 +34,17 @@ class Reports:
         session: Session,
         outbox: Outbox,
         settled: Callable[[Held], None],
+        most_bytes: int = MOST_BYTES,
     ) -> None:
-        """`settled` hears of each attempt whose result needs no more sending."""
+        """`settled` hears of each attempt whose result needs no more sending.
+
+        A request carries `most_bytes`, or one chunk; what is on the disk is in memory meanwhile.
+        """
         self._api = api
         self._session = session
         self._outbox = outbox
         self._settled = settled
-        self._bytes_limit = MOST_BYTES
-        self._bytes = MOST_BYTES
+        self._bytes_limit = self._bytes = most_bytes
         self._items = MOST_ITEMS
         self._corrected: set[Held] = set()
 
@@ -64,7 +67,7 @@ class Reports:
             failed = sent is None
             if failed:
                 # Fewer bytes have a better chance on a line that is slow or breaks.
-                self._bytes = max(self._bytes // 2, _LEAST_BYTES)
+                self._bytes = min(max(self._bytes // 2, _LEAST_BYTES), self._bytes_limit)
                 self._outbox.put_back(batch)
 
     async def _send(self, session: str, batch: Batch) -> bool:

@@ -16,7 +16,7 @@ from agent.claims import Claims, Pace
 from agent.heir import Heir
 from agent.inheritance import SessionNote
 from agent.outbox import Outbox
-from agent.reports import Reports
+from agent.reports import MOST_BYTES, Reports
 from agent.runner import Runner
 from agent.session import CannotStartError, Session
 from agent.settings import Settings
@@ -29,6 +29,7 @@ log = logging.getLogger("agent")
 
 _TICK_S = 0.1  # timeouts and flushes are as exact as this; one timer for all tasks
 _REPORTS_IN_FLIGHT = 2
+_REQUEST_SHARE = 8  # one part in so many of the memory for unsent output
 _QUEUED_MOST_S = 5.0  # claimed ahead and still not started: others may be idle
 _STOP_GRACE_S = 2.0  # instead of KILL_GRACE_S when told twice to stop
 _LAST_UPLOAD_S = 5.0
@@ -92,7 +93,13 @@ class Worker:
             self._receive,
             self._beats.compare_soon,
         )
-        self._reports = Reports(self._api, self._session, self._outbox, self._settled)
+        self._reports = Reports(
+            self._api,
+            self._session,
+            self._outbox,
+            self._settled,
+            min(MOST_BYTES, settings.buffer_bytes // _REQUEST_SHARE),
+        )
         self._draining = asyncio.Event()
         self._refusal: CannotStartError | None = None
         self._hurry = False
