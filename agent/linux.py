@@ -3,18 +3,52 @@
 `PORTABLE` forces the ways round: the tests run both.
 """
 
-import asyncio
 import contextlib
+import ctypes
 import fcntl
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the guardian has no use for it, and it takes memory
+    import asyncio
 
 PORTABLE = False
 
 WIDE_PIPE_BYTES = 1_048_576  # what an unprivileged process may ask for by default
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
+
+
+def has_proc() -> bool:
+    """Tell whether /proc lists the processes."""
+    return not PORTABLE and os.path.exists("/proc/self/stat")  # noqa: PTH110 - no Path each time
+
+
+def adopt_orphans() -> bool:
+    """Become the parent of descendants whose own one ends; False where the system cannot do that.
+
+    Children do not inherit it, exec keeps it: PR_SET_CHILD_SUBREAPER in prctl(2).
+    """
+    return _prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+
+
+def adopts_orphans() -> bool:
+    """Tell whether this process was made to do so."""
+    answer = ctypes.c_int()
+    return _prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer)) and answer.value == 1
+
+
+def _prctl(option: int, argument: object) -> bool:
+    if PORTABLE or sys.platform != "linux":
+        return False
+    nothing = ctypes.c_ulong(0)
+    return bool(ctypes.CDLL(None).prctl(option, argument, nothing, nothing, nothing) == 0)
 
 
 def boot_s() -> float:
@@ -23,6 +57,12 @@ def boot_s() -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     # On macOS this one counts sleep too; Python's time.monotonic() there does not.
     return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def ended_child() -> int | None:
+    """Find a child that has ended, and leave it unreaped; ChildProcessError if we have none."""
+    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return None if ended is None else ended.si_pid
 
 
 def widen_pipe(fd: int) -> None:
@@ -34,7 +74,7 @@ def widen_pipe(fd: int) -> None:
 
 
 def watch_exit(
-    loop: asyncio.AbstractEventLoop, pid: int, exited: Callable[[], None]
+    loop: "asyncio.AbstractEventLoop", pid: int, exited: Callable[[], None]
 ) -> Callable[[], None]:
     """Call `exited` in the loop once when the child has ended, and leave it unreaped if possible.
 
@@ -52,7 +92,7 @@ def watch_exit(
 
 
 def _watch_pidfd(
-    loop: asyncio.AbstractEventLoop, pidfd: int, exited: Callable[[], None]
+    loop: "asyncio.AbstractEventLoop", pidfd: int, exited: Callable[[], None]
 ) -> Callable[[], None]:
     watching = True
 
@@ -71,7 +111,9 @@ def _watch_pidfd(
     return stop
 
 
-def _wait_in_thread(loop: asyncio.AbstractEventLoop, pid: int, exited: Callable[[], None]) -> None:
+def _wait_in_thread(
+    loop: "asyncio.AbstractEventLoop", pid: int, exited: Callable[[], None]
+) -> None:
     with contextlib.suppress(ChildProcessError):
         if hasattr(os, "waitid"):
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
