@@ -1,18 +1,12 @@
 """`python -m agent 16`: run 16 tasks at a time."""
 
 import argparse
-import asyncio
 import logging
 import os
-import signal
 import sys
-from pathlib import Path
 
-import uvloop
-
-from agent import limits, settings, state
-from agent.session import CannotStartError
-from agent.worker import Worker
+from agent import guardian, limits, settings, state
+from agent.link import Link
 
 _MOST_SLOTS = 10_000
 
@@ -22,16 +16,6 @@ def _slots(text: str) -> int:
     if not 1 <= slots <= _MOST_SLOTS:
         raise argparse.ArgumentTypeError(f"must be from 1 to {_MOST_SLOTS}")
     return slots
-
-
-async def _work(
-    config: settings.Settings, slots: int, work: Path, inherited: dict[bytes, bytes]
-) -> bool:
-    worker = Worker(config, slots, work, inherited)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.drain)
-    return await worker.run()
 
 
 def main() -> int:
@@ -47,17 +31,15 @@ def main() -> int:
         logging.getLogger("agent").setLevel(config.log_level.upper())
         limits.raise_files(slots)
         inherited = settings.task_environment(os.environb)
-        with (
-            state.hold(config.state_dir) as work,
-            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-        ):
-            return 0 if runner.run(_work(config, slots, work, inherited)) else 1
-    except (
-        settings.SettingsError,
-        limits.LimitError,
-        state.StateError,
-        CannotStartError,
-    ) as error:
+        with state.hold(config.state_dir) as held:
+
+            def work(link: Link) -> int:
+                from agent import guarded  # noqa: PLC0415 - some 20 MiB that the guardian spares
+
+                return guarded.run(config, slots, held, inherited, link)
+
+            return guardian.run(work, slots, held.id, config.kill_grace_s)
+    except (settings.SettingsError, limits.LimitError, state.StateError) as error:
         sys.stderr.write(f"agent: {error}\n")
         return 1
 

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the guardian has no use for it, and it takes memory
@@ -136,25 +135,3 @@ def _wait_kqueue(pid: int) -> None:
     )
     with contextlib.closing(queue), contextlib.suppress(ProcessLookupError):
         queue.control([event], 1)
-
-
-def group_lives(pgid: int) -> bool:
-    """Tell whether a process group has a member that still runs; an unreaped one does not."""
-    if PORTABLE or not Path("/proc/self/stat").exists():
-        try:  # macOS leaves the unreaped out; a system that counts them costs the whole grace
-            os.killpg(pgid, 0)
-        except (ProcessLookupError, PermissionError):
-            return False
-        return True
-    for pid in os.listdir("/proc"):  # noqa: PTH208 - no Path for each of hundreds
-        if not pid.isdecimal():
-            continue
-        try:
-            stat = Path("/proc", pid, "stat").read_bytes()
-        except OSError:  # it ended meanwhile
-            continue
-        # pid (name, which may hold anything) state ppid pgrp …
-        state, _, group = stat.rpartition(b")")[2].split(None, 3)[:3]
-        if int(group) == pgid and state not in b"ZX":
-            return True
-    return False

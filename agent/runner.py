@@ -15,6 +15,8 @@ from agent.process import Process, Rules, start
 from agent.settings import Settings
 from agent.spooler import WAIT_S
 from agent.streams import MarkClock, StreamBuffer
+from agent.tree import Mark
+from agent.trees import Trees
 from agent.unstarted import SPAWN_ERRORS, Rests, result_of
 from schema.claims import ClaimedTask
 from schema.reports import Result
@@ -42,6 +44,7 @@ class Runner:
         settings: Settings,
         attempts: Attempts,
         outbox: Outbox,
+        trees: Trees,
         work: Path,
         inherited: dict[bytes, bytes],
         ended: Callable[[float], None],
@@ -54,6 +57,7 @@ class Runner:
         self._settings = settings
         self._attempts = attempts
         self._outbox = outbox
+        self._trees = trees
         self._folders = Folders(work)
         self._inherited = {**inherited, b"DW_AGENT": settings.agent_name.encode()}
         self._ended = ended
@@ -151,10 +155,11 @@ class Runner:
             for cut in streams[stream].append(data, time.time_ns() // 1000, time.monotonic()):
                 outbox.add(delivery, stream, cut)
 
+        mark = self._trees.mark(task.id, task.attempt)
         process = start(
             (self._shell, b"-c", task.command.encode()),
             cwd=folder.path if folder else task.cwd,
-            env=self._environment(task),
+            env=self._environment(task, mark),
             sink=sink,
             rules=Rules(
                 task.timeout,
@@ -163,15 +168,15 @@ class Runner:
                 self._settings.pipe_wait_s,
             ),
             clock=time.monotonic,
+            plant=lambda pid: self._trees.plant(pid, mark, exclusive=task.exclusive),
         )
         return _Run(attempt, process, streams)
 
-    def _environment(self, task: ClaimedTask) -> dict[bytes, bytes]:
+    def _environment(self, task: ClaimedTask, mark: Mark) -> dict[bytes, bytes]:
         env = dict(self._inherited)
         for name, value in (task.env or {}).items():
             env[name.encode()] = value.encode()
-        env[b"DW_TASK_ID"] = b"%d" % task.id
-        env[b"DW_ATTEMPT"] = b"%d" % task.attempt
+        env.update(mark.variables())
         return env
 
     def tick(self) -> None:
@@ -190,6 +195,7 @@ class Runner:
                     self._outbox.add(run.attempt.delivery, stream, cut)
                 elif tail := buffer.tail_older(now_s - WAIT_S):
                     self._outbox.keep_tail(run.attempt.delivery, stream, tail)
+        self._trees.tick()
 
     def ages_s(self) -> Iterator[float]:
         """Seconds that each running process has been running."""

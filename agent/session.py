@@ -44,10 +44,12 @@ class Session:
         boot_clock: Callable[[], float],
         lost: Callable[[], None],
         opened: Callable[[str], None],
+        exclusive_until: Callable[[float], None],
     ) -> None:
         """Call `lost` when a session has ended against our will, before the next one opens.
 
-        `opened` is told the id of each new one.
+        `opened` is told the id of each new one. `exclusive_until` is told when, by the boot clock,
+        exclusive tasks must be dead at the latest, whoever ends them.
         """
         self.id = ""
         self.lease_s = 0.0
@@ -56,6 +58,7 @@ class Session:
         self._boot_clock = boot_clock
         self._lost = lost
         self._opened = opened
+        self._exclusive_until = exclusive_until
         self._lock = asyncio.Lock()
         self._dead = ""
         self._proven_until_s = 0.0
@@ -81,6 +84,10 @@ class Session:
     def proven(self, sent_s: float, lease_s: float) -> None:
         """Note that nobody else is given our tasks for so long after `sent_s` of the boot clock."""
         self._proven_until_s = max(self._proven_until_s, sent_s + lease_s)
+        self._exclusive_until(self._proven_until_s - self._margin_s() / 2)
+
+    def _margin_s(self) -> float:
+        return min(_MARGIN_S, self.lease_s / 20)
 
     def exclusive_s(self, kill_grace_s: float) -> float | None:
         """Give None while exclusive tasks may run, else how many seconds they have to end.
@@ -89,7 +96,7 @@ class Session:
         answered, and the answer may come late.
         """
         grace_s = min(kill_grace_s, self.lease_s * _GRACE_SHARE)
-        left_s = self.left_s() - min(_MARGIN_S, self.lease_s / 20)
+        left_s = self.left_s() - self._margin_s()
         return None if left_s > grace_s else max(left_s, 0.0)
 
     async def open(self, replaces: str | None) -> None:

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterable
 from importlib import metadata
-from pathlib import Path
 
 from agent import linux
 from agent.api_client import ApiClient, ApiError
@@ -15,6 +14,7 @@ from agent.beats import Beats
 from agent.claims import Claims, Pace
 from agent.heir import Heir
 from agent.inheritance import SessionNote
+from agent.link import Link
 from agent.outbox import Outbox
 from agent.reports import MOST_BYTES, Reports
 from agent.runner import Runner
@@ -22,6 +22,8 @@ from agent.session import CannotStartError, Session
 from agent.settings import Settings
 from agent.spool import Spool
 from agent.spooler import Spooler
+from agent.state import State
+from agent.trees import Trees
 from schema.claims import ClaimedTask
 from schema.sessions import BeatReply, Held, SessionOpen
 
@@ -52,21 +54,28 @@ class Worker:
     """One agent. `run` returns when it has drained."""
 
     def __init__(
-        self, settings: Settings, slots: int, work: Path, inherited: dict[bytes, bytes]
+        self,
+        settings: Settings,
+        slots: int,
+        state: State,
+        inherited: dict[bytes, bytes],
+        link: Link,
     ) -> None:
         self._settings = settings
         self._slots = slots
         self._pace = Pace()
         self._attempts = Attempts()
         api_url = settings.api_url.rstrip("/")
-        spool = Spool(work.parent / "spool", api_url) if settings.spool_bytes else None
+        spool = Spool(state.root / "spool", api_url) if settings.spool_bytes else None
         self._spooler = Spooler(spool, settings.spool_bytes)
         self._outbox = Outbox(settings.buffer_bytes, self._outbox_full, self._spooler)
+        self._trees = Trees(state.id, settings.agent_name, link)
         self._runner = Runner(
             settings,
             self._attempts,
             self._outbox,
-            work,
+            self._trees,
+            state.work,
             inherited,
             self._pace.observe,
             lambda: self._session.exclusive_s(settings.kill_grace_s),
@@ -78,10 +87,15 @@ class Worker:
             slots=slots,
             version=_version(),
         )
-        self._note = SessionNote(work.parent / "session", api_url)
+        self._note = SessionNote(state.root / "session", api_url)
         self._heir = Heir(spool, self._note, self._outbox, self._api)
         self._session = Session(
-            self._api, opening, linux.boot_s, self._session_lost, self._note.write
+            self._api,
+            opening,
+            linux.boot_s,
+            self._session_lost,
+            self._note.write,
+            link.exclusive_until,
         )
         self._beats = Beats(self._api, self._session, self._attempts, linux.boot_s, self._heard)
         self._claims = Claims(
@@ -123,6 +137,7 @@ class Worker:
                         self._note.clear()
         finally:
             self._outbox.close()
+            self._trees.end()
         if self._refusal is not None:
             raise self._refusal
         return sent

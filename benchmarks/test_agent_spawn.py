@@ -8,7 +8,9 @@ import os
 import shutil
 import time
 
+from agent.link import Link
 from agent.process import Rules, start
+from agent.trees import Tree, Trees
 from benchmarks import xargs
 from benchmarks.conftest import Meter
 from schema.tasks import Stream
@@ -26,12 +28,19 @@ async def _spawn(count: int) -> None:
     assert bash is not None
     env = dict(os.environb)
     left = iter(range(count))
+    link = Link(_AT_ONCE)
+    trees = Trees("0123", "benchmark", link)
+    mark = trees.mark(1, 1)
+
+    def plant(pid: int) -> Tree:
+        return trees.plant(pid, mark, exclusive=False)
 
     async def spawn_one_after_the_other() -> None:
         for _ in left:
             process = start(
                 (bash, b"-c", b"true"),
                 cwd=None, env=env, sink=_ignore, rules=_RULES, clock=time.monotonic,
+                plant=plant,
             )  # fmt: skip
             process.resume()
             try:
@@ -40,7 +49,8 @@ async def _spawn(count: int) -> None:
                 process.abandon()
             assert (end.reason, end.exit_code) == ("exit", 0)
 
-    await asyncio.gather(*(spawn_one_after_the_other() for _ in range(_AT_ONCE)))
+    with link:
+        await asyncio.gather(*(spawn_one_after_the_other() for _ in range(_AT_ONCE)))
 
 
 def test_agent_spawn(meter: Meter, runner: asyncio.Runner) -> None:

@@ -25,10 +25,6 @@ def _spooled(tmp_path: Path) -> int:
     return sum(path.stat().st_size for path in (tmp_path / "state" / "spool").glob("*"))
 
 
-def _read(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
-
-
 async def test_a_killed_agents_results_are_sent_by_the_next_one(
     fake: FakeApi, run_agent: RunAgent, tmp_path: Path
 ) -> None:
@@ -83,18 +79,15 @@ async def test_the_next_agent_names_the_dead_session(
     fake: FakeApi, run_agent: RunAgent, tmp_path: Path
 ) -> None:
     """Its tasks need not wait for the lease."""
+    second = tmp_path / "2"
     async with run_agent("1") as agent:
-        started = tmp_path / "started"
-        fake.add(f"echo $DW_ATTEMPT > {started}; sleep 600")
-        await eventually(lambda: _read(started) == "1\n", "the task runs")
+        fake.add(f"touch {tmp_path}/$DW_ATTEMPT; sleep 600")
+        await fake.until(lambda: bool(fake.owned))
         _kill(agent)
         await agent.ends()
     async with run_agent("1") as agent:
-        await eventually(lambda: _read(started) == "2\n", "its second attempt runs")
-        agent.process.send_signal(signal.SIGTERM)
-        await agent.hears("press Ctrl-C again")
-        agent.process.send_signal(signal.SIGTERM)
-        assert await agent.ends() == 0
+        await eventually(second.exists, "it runs again")
+        assert await agent.stops() == 0
     assert [session.replaces for session in fake.sessions] == [None, "session-1"]
     async with run_agent("1") as agent:
         await agent.hears("agent tester")

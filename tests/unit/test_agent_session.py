@@ -14,12 +14,14 @@ def test_an_exclusive_task_runs_on_while_parked_beats_are_answered(lease_s: floa
     The grace in which an exclusive task is ended must not begin before, nor after the lease.
     """
     now_s = 0.0
+    until_s: list[float] = []
     session = Session(
         ApiClient("http://nobody", ""),
         SessionOpen(agent="a"),
         lambda: now_s,
         lambda: None,
         lambda opened: None,
+        until_s.append,
     )
     session.lease_s = lease_s
     session.proven(0, lease_s)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import tree
+from agent import state, tree
 from agent.tree import Group, Mark, Seen, Table
 
 _MARK = Mark(b"0123", b"7", b"1")
@@ -147,3 +147,18 @@ def test_members_of_an_attempt() -> None:
 def test_ancestors_in_a_circle_end() -> None:
     """Processes come and go while they are looked at."""
     assert Table([_seen(2, 3), _seen(3, 2), _seen(4, 2)]).above(4) == {4, 2, 3}
+
+
+def test_a_folder_keeps_its_id(tmp_path: Path) -> None:
+    """By it the next agent finds what the last one has left; one that is broken is made again."""
+    ids = []
+    for broken in (None, None, "", "\0\udcff x\n", None):
+        if broken is not None:
+            (tmp_path / "id").write_bytes(broken.encode(errors="surrogateescape"))
+        with state.hold(str(tmp_path)) as held:
+            ids.append(held.id)
+            assert (held.root, held.work) == (tmp_path, tmp_path / "work")
+    assert ids[0] == ids[1]
+    assert ids[3] == ids[4]
+    assert len(set(ids)) == 3
+    assert all(len(bytes.fromhex(one)) == 16 for one in ids)

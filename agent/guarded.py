@@ -1,0 +1,48 @@
+"""The worker's process, forked by the guardian: its event loop, and what the guardian tells it."""
+
+import asyncio
+import logging
+import sys
+
+import uvloop
+
+from agent import linux
+from agent.link import Link, hear
+from agent.session import CannotStartError
+from agent.settings import Settings
+from agent.state import State
+from agent.worker import Worker
+
+log = logging.getLogger("agent")
+
+
+def run(
+    config: Settings, slots: int, state: State, inherited: dict[bytes, bytes], link: Link
+) -> int:
+    """Work until drained; the exit status."""
+    linux.adopt_orphans()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return 0 if runner.run(_work(config, slots, state, inherited, link)) else 1
+    except CannotStartError as error:
+        sys.stderr.write(f"agent: {error}\n")
+        return 1
+
+
+async def _work(
+    config: Settings, slots: int, state: State, inherited: dict[bytes, bytes], link: Link
+) -> bool:
+    worker = Worker(config, slots, state, inherited, link)
+    loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        said = hear(link.worker)
+        if not said:
+            loop.remove_reader(link.worker)
+            log.error("the guardian of this agent was killed: stopping at once")
+            said = b".."
+        for _ in said:
+            worker.drain()
+
+    loop.add_reader(link.worker, told)
+    return await worker.run()
