@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 from msgspec import Struct
 
 from agent.settings import Settings
@@ -27,6 +28,8 @@ class BenchAgent(Struct, frozen=True):
 
     name: str
     pid: int
+    """Of the guardian, which people start."""
+    worker: int
 
 
 @contextmanager
@@ -44,7 +47,8 @@ def start(server: BenchServer, slots: int, name: str = "benchmark") -> Iterator[
         process = subprocess.Popen(words, cwd=_ROOT, env=environ)
         try:
             _wait_until_listed(process, server, name)
-            yield BenchAgent(name, process.pid)
+            (worker,) = psutil.Process(process.pid).children()
+            yield BenchAgent(name, process.pid, worker.pid)
         finally:
             _stop(process)
 
