@@ -2,13 +2,14 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import psutil
 
-from tests.agent.conftest import AgentProcess, StartAgent, eventually
+from tests.agent.conftest import AgentProcess, StartAgent, eventually, runs
 from tests.agent.fake_api import FakeApi
 
 RunAgent = Callable[..., AbstractAsyncContextManager[AgentProcess]]
@@ -16,8 +17,12 @@ RunAgent = Callable[..., AbstractAsyncContextManager[AgentProcess]]
 
 def _kill(agent: AgentProcess) -> None:
     """Kill it and all that it started, as the end of its machine would."""
-    main = psutil.Process(agent.process.pid)
-    for process in (main, *main.children(recursive=True)):
+    main, worker = psutil.Process(agent.process.pid), agent.worker()
+    main.suspend()  # else it would end in its own way what the worker leaves
+    worker.kill()
+    while runs(worker.pid):  # it starts nothing any more, and what it had is the guardian's
+        time.sleep(0.001)
+    for process in (*main.children(recursive=True), main):
         process.kill()
 
 
