@@ -30,6 +30,11 @@ _DUE_S = (0.02, 1.0)
 _log = logging.getLogger(__name__)
 
 
+def _boot_s() -> float:
+    """Seconds, counting the machine's sleep, as now() of the database does."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Reaper:
     """Ends what died, queues what is due, makes and drops log partitions."""
 
@@ -39,11 +44,13 @@ class Reaper:
         notices: Notices,
         settings: Settings,
         days_changed: Callable[[], Awaitable[None]],
+        clock: Callable[[], float] = _boot_s,
     ) -> None:
         self._database = database
         self._notices = notices
         self._settings = settings
         self._days_changed = days_changed
+        self._clock = clock
         self._last_tick: float | None = None
         self._patient_until = 0.0
 
@@ -68,7 +75,7 @@ class Reaper:
         lease before it marks any.
         """
         settings = self._settings
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)  # counts the machine's sleep, as now() does
+        now = self._clock()
         late_s = max(_LATE_S, settings.lease_s / 3)  # a parked beat uses up another third
         if self._last_tick is None or now - self._last_tick > settings.reaper_s + late_s:
             self._patient_until = now + settings.lease_s
