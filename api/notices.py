@@ -89,7 +89,9 @@ class Notices:
         self.on_reconnect()
         while True:
             try:
-                await asyncio.wait_for(self._changed.wait(), _PROBE_S)
+                # In Python 3.11 wait_for() loses a cancellation that comes together with a change.
+                async with asyncio.timeout(_PROBE_S):
+                    await self._changed.wait()
             except TimeoutError:
                 await connection.execute("SELECT 1", timeout=10)
                 continue
