@@ -16,7 +16,7 @@ from agent import linux
 from agent.link import Link
 from agent.tree import Group, Mark, Seen, Table, read
 
-_SHARE = 1 / 100  # of the time, for looks that nobody waits for
+_SHARE = 1 / 100  # of the processor's time, for looks that nobody waits for
 _LAST_S = 2.0
 _LAST_PAUSE_S = 0.01
 
@@ -85,6 +85,7 @@ class Trees:
         self._table = Table(())
         self._looked_s = -math.inf
         self._cost_s = 0.0
+        self._work_s = 0.0  # of the processor: a busy machine makes a look longer, not dearer
         self._due = False
         self._sweep_at_s = -math.inf
 
@@ -113,7 +114,7 @@ class Trees:
         self._due |= not self._reap()
         if self._due and self._clock() >= self._sweep_at_s:
             self._sweep()
-            self._sweep_at_s = self._clock() + self._cost_s / _SHARE
+            self._sweep_at_s = self._clock() + self._work_s / _SHARE
 
     def end(self) -> None:
         """When no attempt runs any more: see the last processes out, for two seconds at most."""
@@ -131,7 +132,9 @@ class Trees:
         """
         began_s = self._clock()
         if began_s >= self._looked_s + self._cost_s:
+            worked_s = time.thread_time()
             self._table = read()
+            self._work_s = time.thread_time() - worked_s
             self._looked_s = self._clock()
             self._cost_s = self._looked_s - began_s
         return self._table
