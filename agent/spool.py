@@ -179,7 +179,12 @@ class Spool:
         self._number += 1
         self._at = 0
         body = _encode(self._head)
-        self._append(_FRAME.pack(len(body), isal_zlib.crc32(body)) + body)
+        try:
+            self._append(_FRAME.pack(len(body), isal_zlib.crc32(body)) + body)
+        except OSError:
+            # What is written into a segment without a head is nobody's.
+            self.drop(self._number)
+            raise
 
     def _append(self, data: bytes) -> None:
         view = memoryview(data)

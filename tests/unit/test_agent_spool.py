@@ -132,6 +132,18 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [each.place for each in Spool(tmp_path, URL).recover()] == [first, last]
 
 
+def test_a_disk_that_was_full_when_a_segment_began_hides_nothing(tmp_path: Path) -> None:
+    """Without its head the next agent takes a segment for another API's, and sends none of it."""
+    spool = Spool(tmp_path, URL)
+    with _largest_file(0), pytest.raises(OSError, match="File too large"):
+        spool.write([_chunk(1)])
+    assert _files(tmp_path) == []
+    places = spool.write([_chunk(2)])
+    again = Spool(tmp_path, URL)
+    assert [each.place for each in again.recover()] == places
+    assert again.strangers == 0
+
+
 def test_the_note_of_a_session(tmp_path: Path) -> None:
     """It is a secret, and means nothing to another API."""
     note = SessionNote(tmp_path / "session", URL)
