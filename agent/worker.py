@@ -129,7 +129,8 @@ class Worker:
             async with self._api, asyncio.TaskGroup() as group:
                 serving = group.create_task(self._serve())
                 await self._draining.wait()
-                sent = await self._finish()
+                # Refused from the start, nothing of what a dead agent left can be sent.
+                sent = self._refusal is None and await self._finish()
                 serving.cancel()
                 if sent and self._session.id:
                     with contextlib.suppress(ApiError, TimeoutError):

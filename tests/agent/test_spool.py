@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from tests.agent.conftest import AgentProcess, StartAgent, eventually, runs
-from tests.agent.fake_api import FakeApi
+from tests.agent.fake_api import FakeApi, refuse
 
 RunAgent = Callable[..., AbstractAsyncContextManager[AgentProcess]]
 
@@ -118,6 +118,26 @@ async def test_what_was_left_to_the_next_agent_is_sent(
         assert (await fake.result(task)).reason == "agent_lost"
         assert fake.log(task) == b"begun\n"
         await eventually(lambda: _spooled(tmp_path) == 0, "the spool is empty")
+
+
+async def test_who_is_refused_ends_also_with_something_to_send(
+    fake: FakeApi, run_agent: RunAgent, tmp_path: Path
+) -> None:
+    """Else an agent with a wrong token would wait for ever, and say nothing."""
+    async with run_agent("1") as agent:
+        fake.flush_ms = 3_600_000
+        task = fake.add("echo begun; sleep 600")
+        await eventually(lambda: _spooled(tmp_path) > 0, "the spool has the line")
+        _kill(agent)
+        await agent.ends()
+    fake.faults["/sessions"].append(refuse(401))
+    async with run_agent("1") as agent:
+        assert await agent.ends() == 1
+        assert "Set TOKEN" in agent.said
+    assert _spooled(tmp_path) > 0
+    async with run_agent("1") as agent:
+        await fake.until(lambda: fake.log(task, attempt=1) == b"begun\n")
+        _kill(agent)
 
 
 async def test_an_outage_larger_than_memory_stops_no_task(
