@@ -128,6 +128,11 @@ class Outbox:
         self._reweigh(parcel)
         self._takeable.set()
 
+    @property
+    def keeps_tails(self) -> bool:
+        """Whether a tail would be written at once: where not, it has to wait in its stream."""
+        return self._spooler.ready
+
     def keep_tail(self, delivery: Delivery, stream: Stream, tail: Tail) -> None:
         """Write to the disk what is in no chunk yet."""
         self._spooler.enter_tail(TailParcel(delivery, stream, tail))

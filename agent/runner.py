@@ -184,6 +184,7 @@ class Runner:
         now_s = time.monotonic()
         old_s = now_s - self.flush_s
         exclusive_s = self._exclusive_s()
+        keeps_tails = self._outbox.keeps_tails
         for run in tuple(self._runs.values()):
             if exclusive_s is not None and run.attempt.task.exclusive:
                 message = "cannot reach the API, and others may soon be given this exclusive task"
@@ -193,7 +194,7 @@ class Runner:
             for stream, buffer in run.streams.items():
                 if cut := buffer.flush_older(old_s):
                     self._outbox.add(run.attempt.delivery, stream, cut)
-                elif tail := buffer.tail_older(now_s - WAIT_S):
+                elif keeps_tails and (tail := buffer.tail_older(now_s - WAIT_S)):
                     self._outbox.keep_tail(run.attempt.delivery, stream, tail)
         self._trees.tick()
 

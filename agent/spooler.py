@@ -56,10 +56,17 @@ class Spooler:
         """Care for something that is in memory only."""
         self._young[item] = self._clock()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the next tick may write.
+
+        A tail that came before would wait in memory, and one left out makes those behind it useless.
+        """
+        return self._writing is None and not self.full and self._clock() >= self._pause_until_s
+
     def enter_tail(self, tail: TailParcel) -> None:
         """Write what is in no chunk yet, soon."""
-        if not self.full:
-            self._tails.append(tail)
+        self._tails.append(tail)
 
     def inherit(self, kept: Kept) -> None:
         """Care for what a dead agent had written."""
@@ -85,7 +92,7 @@ class Spooler:
 
     def tick(self, surplus_bytes: int = 0) -> None:
         """Write what is due; with a surplus in memory also what came last and is not being sent."""
-        if self._writing is not None or self.full or self._clock() < self._pause_until_s:
+        if not self.ready:
             return
         if items := self._due(surplus_bytes):
             self._write(items)
@@ -126,6 +133,7 @@ class Spooler:
             if not self._failing:
                 log.error("the spool cannot be written (%s): what is unsent is in memory", error)
             self._failing = True
+            self._tails[:0] = [item for item in items if isinstance(item, TailParcel)]
             return
         self._failing = False
         for item, place in zip(items, done.result(), strict=True):

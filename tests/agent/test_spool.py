@@ -1,5 +1,6 @@
 """Output and results survive the agent: kill -9, a second Ctrl-C, an outage larger than memory."""
 
+import gzip
 import os
 import signal
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from agent.inheritance import rebuild
+from agent.spool import Spool
 from tests.agent.conftest import AgentProcess, StartAgent, eventually, runs
 from tests.agent.fake_api import FakeApi, refuse
 
@@ -138,6 +141,28 @@ async def test_who_is_refused_ends_also_with_something_to_send(
     async with run_agent("1") as agent:
         await fake.until(lambda: fake.log(task, attempt=1) == b"begun\n")
         _kill(agent)
+
+
+async def test_output_that_could_not_be_kept_at_first_is_kept_later(
+    fake: FakeApi, start_agent: StartAgent, tmp_path: Path
+) -> None:
+    """Without its first piece nobody could send what is written behind it."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    folder = tmp_path / "spool"
+    folder.write_text("a file where the folder should be")
+    fake.flush_ms = 3_600_000
+    async with start_agent(1, flush_s=3600) as worker:
+        fake.add(f"echo first; read line < {gate}; echo second; sleep 600")
+        await eventually(lambda: worker._spooler._failing, "the first line is not written")
+        folder.unlink()
+        gate.write_text("go\n")
+
+        def kept() -> list[bytes]:
+            left = rebuild(Spool(folder, fake.url).recover())
+            return [gzip.decompress(parcel.record.chunk.content) for parcel in left.parcels]
+
+        await eventually(lambda: kept() == [b"first\nsecond\n"], "both lines are kept")
 
 
 async def test_an_outage_larger_than_memory_stops_no_task(

@@ -188,6 +188,27 @@ async def test_tails_go_with_their_chunk(desk: Callable[..., _Desk]) -> None:
     assert await one.files() == 0
 
 
+async def test_tails_stay_in_their_streams_while_they_cannot_be_written(
+    desk: Callable[..., _Desk],
+) -> None:
+    """A disk that hangs, is full or broken must not fill the memory, where nobody counts them."""
+    one = desk(spool_bytes=100)
+    kept = Kept()
+    assert one.outbox.keeps_tails
+    one.folder.write_text("a file where the folder should be")
+    one.outbox.keep_tail(one.delivery, "stdout", Tail(0, 0, b"a" * 100, [(0, 1)], kept))
+    one.outbox.tick()
+    assert not one.outbox.keeps_tails  # it is being written
+    await one.turn(0)
+    assert not one.outbox.keeps_tails  # that failed
+    one.folder.unlink()
+    one.now_s += 100
+    assert one.outbox.keeps_tails
+    await one.turn(0)
+    assert len(kept.places) == 1  # what failed was tried again
+    assert not one.outbox.keeps_tails  # it is full
+
+
 async def test_a_disk_that_cannot_be_written_is_told_once(
     desk: Callable[..., _Desk], caplog: pytest.LogCaptureFixture
 ) -> None:
