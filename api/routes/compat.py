@@ -19,7 +19,7 @@ from api.routes.tasks import TaskId, no_task
 from api.store import tasks as task_store
 from api.store.logs import STREAMS, Chunk
 from api.store.results import Ended, PulledAttempt
-from api.writing import Writes
+from api.writing import OK, Writes
 from schema.claims import PulledTask
 from schema.reports import CompatLogs, CompatStatus
 from schema.tasks import FINAL, Stream
@@ -105,9 +105,11 @@ async def set_status(request: Request[Any, Any, Any], task_id: TaskId) -> dict[s
         exit_code=0 if sent.status == "succeeded" else None,
     )  # fmt: skip
     if owned.status not in FINAL:
-        await found.writer.write(Writes([], [ended], resent=False))
-        owned = await _pulled(found, task_id)
-    if owned.status in FINAL and owned.status != sent.status:
+        written = await found.writer.write(Writes([], [ended], resent=False))
+        if written.ended[0] is OK:
+            return {}
+        owned = await _pulled(found, task_id)  # it was cancelled or lost just now
+    if owned.status != sent.status:
         raise ProblemError(HTTPStatus.CONFLICT, f"task {task_id} is {owned.status} already")
     return {}
 

@@ -187,6 +187,21 @@ async def test_a_status_sent_again_changes_nothing(pulled: tuple[Api, int]) -> N
     assert (await api.task(number)).status == "failed"
 
 
+async def test_a_status_whose_attempt_is_over_by_then_is_refused(
+    pulled: tuple[Api, int], database: asyncpg.Connection
+) -> None:
+    """The task was lost and pulled again while it was on its way: who sent it must know."""
+    api, number = pulled
+    async with asyncio.TaskGroup() as group, database.transaction():
+        await database.execute("UPDATE tasks SET attempt = 2 WHERE id = $1", number)
+        status = group.create_task(_end(api, number, "failed"))
+        await eventually(
+            lambda: database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"), bool
+        )
+    status.result().problem(409, "in_progress already")
+    assert (await api.task(number)).status == "in_progress"
+
+
 async def test_a_failed_task_runs_again_if_it_was_asked_for(own_api: Api) -> None:
     """`max_attempts` counts here too."""
     number = await own_api.submit(needs=[], max_attempts=2)
