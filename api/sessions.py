@@ -16,6 +16,7 @@ from api.store import claims as claim_store
 from api.store import sessions as store
 from api.store.claims import Holding
 from api.store.sessions import SessionRow
+from schema.claims import ClaimedTask
 from schema.sessions import Beat, BeatReply, Held, SessionOpen, SessionOpened
 
 _RENEW_S = 3.0
@@ -156,23 +157,26 @@ class Sessions:
         self, session: Session, held: tuple[Held, ...] | None, asked_at: float
     ) -> BeatReply:
         holding = await self._held.submit(session.number)
-        owned, session.drain = holding.tasks, holding.drain
-        cancel: list[Held] = [(task.id, task.attempt) for task, cancelled in owned if cancelled]
-        redeliver = []
+        session.drain = holding.drain
+        owned = {key for key, _ in holding.tasks}
+        cancel = [key for key, cancelled in holding.tasks if cancelled]
+        missing: list[int] = []
         if held is not None:
-            named = set(held)
-            redeliver = [
-                task.for_agent(session.number, self._lease_key)
-                for task, _ in owned  # cancelled ones too: only its lease can end an attempt
-                if (task.id, task.attempt) not in named
-            ]
-            cancel += sorted(named - {(task.id, task.attempt) for task, _ in owned})
+            # Cancelled ones too: only its lease can end an attempt.
+            missing = [task for task, _ in sorted(owned.difference(held))]
+            cancel += sorted(set(held) - owned)
+        redeliver = await self._redeliver(session.number, missing) if missing else ()
         return BeatReply(
             lease_s=self._lease_left(session, asked_at),
             cancel=tuple(cancel),
-            redeliver=tuple(redeliver),
+            redeliver=redeliver,
             drain=holding.drain,
         )
+
+    async def _redeliver(self, session: int, tasks: list[int]) -> tuple[ClaimedTask, ...]:
+        async with self._database.acquire() as connection:
+            claimed = await claim_store.redeliver(connection, session, tasks)
+        return tuple(task.for_agent(session, self._lease_key) for task in claimed)
 
     def _lease_left(self, session: Session, asked_at: float) -> float:
         """Seconds, counted from the request, as the agent counts.

@@ -69,13 +69,20 @@ CROSS JOIN LATERAL (
 ) AS head;
 
 -- name: held_by_many
--- What sessions hold, for their beats, and a row of nulls for each session that shall drain. In no
--- order: one by id made the planner walk all ids.
-SELECT session, cancel_requested, id, attempt, day, command, env, cwd, timeout_s,
-    no_output_timeout_s, exclusive
+-- What sessions hold, for their beats, and a row of nulls for each session that shall drain. By
+-- number: most beats only compare. With their commands, 10,000 tasks took 331 ms where those have
+-- 4 KB, now 20, and 30 ms where they have 100 bytes, now 14. In no order: one by id made the planner
+-- walk all ids.
+SELECT session, id, attempt, cancel_requested
 FROM tasks
 WHERE session = ANY ($1::bigint[]) AND status = 'in_progress'
 UNION ALL
-SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT id, NULL, NULL, NULL
 FROM sessions
 WHERE id = ANY ($1::bigint[]) AND drain;
+
+-- name: redeliver
+-- Of the tasks $2 those that session $1 holds: its agent did not name them.
+SELECT id, attempt, day, command, env, cwd, timeout_s, no_output_timeout_s, exclusive
+FROM tasks
+WHERE id = ANY ($2::bigint[]) AND session = $1 AND status = 'in_progress';

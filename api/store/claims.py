@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date
+from operator import attrgetter
 
 import msgspec
 from asyncpg import Record
@@ -12,6 +13,7 @@ from api.store import Connection
 from api.store.tasks import Queued
 from schema.claims import ClaimedTask
 from schema.lease import Lease, sign
+from schema.sessions import Held
 
 _SQL = load("claims")
 _decode_env = msgspec.json.Decoder(dict[str, str]).decode
@@ -48,7 +50,7 @@ class Claimed(Struct, frozen=True, gc=False):
 class Holding(Struct, frozen=True, gc=False):
     """What a beat of one session has to tell."""
 
-    tasks: list[tuple[Claimed, bool]]
+    tasks: list[tuple[Held, bool]]
     """All that it holds, by number, and whether each shall be cancelled."""
     drain: bool
 
@@ -82,13 +84,19 @@ async def queue_heads(connection: Connection, lanes: Iterable[int]) -> list[Queu
 
 async def held_by_many(connection: Connection, sessions: Sequence[int]) -> list[Holding]:
     """What each session holds, and whether it shall drain."""
-    held: dict[int, list[tuple[Claimed, bool]]] = {session: [] for session in sessions}
+    held: dict[int, list[tuple[Held, bool]]] = {session: [] for session in sessions}
     draining = set()
-    for row in await connection.fetch(_SQL["held_by_many"], list(held)):
-        if row[2] is None:
-            draining.add(row[0])
+    for session, task, attempt, cancelled in await connection.fetch(
+        _SQL["held_by_many"], list(held)
+    ):
+        if task is None:
+            draining.add(session)
         else:
-            held[row[0]].append((_claimed(row, 2), row[1]))
-    for tasks in held.values():
-        tasks.sort(key=lambda each: each[0].id)
-    return [Holding(held[session], session in draining) for session in sessions]
+            held[session].append(((task, attempt), cancelled))
+    return [Holding(sorted(held[session]), session in draining) for session in sessions]
+
+
+async def redeliver(connection: Connection, session: int, tasks: Sequence[int]) -> list[Claimed]:
+    """Those of the tasks that the session holds, by number, as its claims gave them."""
+    rows = await connection.fetch(_SQL["redeliver"], session, tasks)
+    return sorted((_claimed(row, 0) for row in rows), key=attrgetter("id"))

@@ -6,10 +6,11 @@ import asyncpg
 import pytest
 
 from api.store import claims as store
+from api.store import results as result_store
 from api.store import sessions as session_store
 from api.store.tasks import Queued
 from schema.lease import Lease, verify
-from tests.store.support import claim, get, lanes_of, running, session, submit
+from tests.store.support import claim, ended, get, lanes_of, running, session, submit
 
 Pair = tuple[asyncpg.Connection, asyncpg.Connection]
 
@@ -42,7 +43,7 @@ async def test_the_best_task_goes_to_the_first_place(connection: asyncpg.Connect
     lane = await lanes_of(connection, "places")
     assert [task.id for task in await claim(connection, [lane], [other, one])] == [high, low]
     held = await store.held_by_many(connection, [other, one])
-    assert [[task.id for task, _ in each.tasks] for each in held] == [[high], [low]]
+    assert [[task for (task, _), _ in each.tasks] for each in held] == [[high], [low]]
 
 
 async def test_other_lanes_are_not_touched(connection: asyncpg.Connection) -> None:
@@ -134,11 +135,24 @@ async def test_held_is_what_runs_with_its_cancellations(connection: asyncpg.Conn
     await running(connection, neighbours, needs="held-3")
     await submit(connection, needs=("held-4",))
     (held,) = await store.held_by_many(connection, [mine])
-    assert [(task.id, task.attempt, cancel) for task, cancel in held.tasks] == [
-        (asked.id, 1, True),
-        (runs.id, 1, False),
-    ]
+    assert held.tasks == [((asked.id, 1), True), ((runs.id, 1), False)]
     assert not held.drain
+
+
+async def test_what_is_delivered_again_is_what_the_claim_gave(
+    connection: asyncpg.Connection,
+) -> None:
+    """All of it, to its session alone, and nothing that has ended since."""
+    mine, neighbours = await session(connection, "mine"), await session(connection, "neighbour")
+    task = await running(
+        connection, mine, needs="again-1", command="echo ü", env={"A": "1"}, cwd="/", timeout=5,
+        no_output_timeout=3, exclusive=True,
+    )  # fmt: skip
+    over = await running(connection, mine, needs="again-2")
+    other = await running(connection, neighbours, needs="again-3")
+    await result_store.finish_many(connection, [ended(over, mine, "succeeded", "exit")], 1)
+    numbers = [other.id, over.id, task.id, 10**15]
+    assert await store.redeliver(connection, mine, numbers) == [task]
 
 
 @pytest.mark.parametrize("holds", [False, True])

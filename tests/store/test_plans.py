@@ -69,6 +69,7 @@ _HOT = [
     ("claims", "claim_many", f"{_FLOORS}, ARRAY[1, 2]::bigint[]", {"tasks_queue", "tasks_pkey"}),
     ("claims", "queue_heads", f"ARRAY[{_LANE}]", {"tasks_queue"}),
     ("claims", "held_by_many", "ARRAY[7]::bigint[]", {"tasks_held"}),
+    ("claims", "redeliver", "7, ARRAY[7]::bigint[]", set()),  # by either index
     ("results", "finish_many", f"{_RESULT}, 5", {"tasks_pkey"}),
     ("results", "ended_before", "ARRAY[7]::bigint[], ARRAY[1], ARRAY[1]::bigint[], ARRAY['exit']",
      {"tasks_pkey", "attempts_pkey"}),
