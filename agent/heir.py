@@ -5,9 +5,9 @@ import contextlib
 import logging
 
 from agent.api_client import ApiClient, ApiError
-from agent.inheritance import SessionNote, rebuild
+from agent.inheritance import Inheritance, SessionNote, rebuild
 from agent.outbox import Outbox
-from agent.spool import Spool
+from agent.spool import Spool, SpoolError
 from schema.sessions import Beat, Held
 
 log = logging.getLogger("agent")
@@ -41,11 +41,10 @@ class Heir:
         if self._spool is None:
             return
         try:
-            found = await asyncio.to_thread(self._spool.recover)
-        except OSError as error:
+            left = await asyncio.to_thread(_read, self._spool)
+        except (OSError, SpoolError) as error:
             log.warning("the spool cannot be read, what a dead agent left stays there: %s", error)
             return
-        left = rebuild(found)
         self._results = left.results
         self._outbox.restore(left.deliveries, left.parcels)
         if left.deliveries:
@@ -75,3 +74,7 @@ class Heir:
         await self._all_told.wait()
         with contextlib.suppress(ApiError):  # then its lease will end
             await self._api.beat(Beat(session=self._dead, closing=True, replaced=True))
+
+
+def _read(spool: Spool) -> Inheritance:
+    return rebuild(spool.recover(), spool.read)

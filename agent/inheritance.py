@@ -7,7 +7,7 @@ spool/    see `agent.spool`
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from agent.parcels import Delivery, Parcel
-from agent.spool import ChunkRecord, Found, Kept, Place, ResultRecord, TailRecord
-from agent.streams import gzip_member
+from agent.spool import ChunkRecord, Found, Kept, Place, Record, ResultRecord, TailRecord
+from agent.streams import MAX_MARKS, gzip_member
 from schema import marks
 from schema.reports import LogChunk
 from schema.sessions import Held
@@ -78,11 +78,14 @@ class Inheritance(NamedTuple):
         return {each.key for each in self.deliveries if each.result is not None}
 
 
-def rebuild(found: Iterable[Found]) -> Inheritance:
-    """Put records together again. A tail whose chunk was cut and kept goes with that chunk."""
+def rebuild(found: Iterable[Found], read: Callable[[Place], Record]) -> Inheritance:
+    """Put records together again. A tail whose chunk was cut and kept goes with that chunk.
+
+    `read` gives a whole record, or raises SpoolError.
+    """
     deliveries: dict[Held, Delivery] = {}
     cut: dict[_Where, Parcel] = {}
-    tails: defaultdict[_Where, list[tuple[Place, TailRecord]]] = defaultdict(list)
+    tails: defaultdict[_Where, list[Place]] = defaultdict(list)
     for place, record in found:
         if isinstance(record, ChunkRecord):
             chunk = record.chunk
@@ -91,19 +94,17 @@ def rebuild(found: Iterable[Found]) -> Inheritance:
             cut[where] = Parcel.on_disk(delivery, record, place)
         elif isinstance(record, TailRecord):
             delivery = _delivery(deliveries, (record.task, record.attempt), record.lease)
-            tails[delivery.key, record.stream, record.start].append((place, record))
+            tails[delivery.key, record.stream, record.start].append(place)
         elif isinstance(record, ResultRecord):
             key = (record.task, record.attempt)
             delivery = _delivery(deliveries, key, record.result.lease)
             delivery.result = record.result
             delivery.keep(place)
-    for where, pieces in tails.items():
-        places = [place for place, _ in pieces]
+    for where, places in tails.items():
         if where in cut:
             cut[where].kept.places += places
         else:
-            records = [record for _, record in pieces]
-            cut[where] = _from_tails(deliveries[where[0]], where, records, places)
+            cut[where] = _from_tails(deliveries[where[0]], where, places, read)
     parcels = sorted(cut.values(), key=lambda parcel: parcel.delivery.result is None)
     return Inheritance(list(deliveries.values()), parcels)
 
@@ -113,17 +114,21 @@ def _delivery(deliveries: dict[Held, Delivery], key: Held, lease: str) -> Delive
 
 
 def _from_tails(
-    delivery: Delivery, where: _Where, pieces: list[TailRecord], places: list[Place]
+    delivery: Delivery, where: _Where, places: list[Place], read: Callable[[Place], Record]
 ) -> Parcel:
     data = b""
     times: list[marks.Mark] = []
-    for piece in pieces:
+    for place in places:
+        piece = read(place)
+        assert isinstance(piece, TailRecord), "it was one when it was found"
         if piece.offset != len(data):
             break  # what follows a gap has no place
         data += piece.data
         times += marks.decode(piece.marks)
     if times and times[0][0] != 0:  # the first of many is left out now and then
         times.insert(0, (0, times[0][1] - 1))
+    while len(times) > MAX_MARKS:  # pieces have as many each: so many would be refused
+        times = times[::2]
     _, stream, start = where
     chunk = LogChunk(
         lease=delivery.lease,

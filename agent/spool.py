@@ -86,7 +86,7 @@ class Place(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A record of a dead agent. That of a chunk is without its content, which may be large."""
+    """A record of a dead agent, without the bytes and marks of output: they may be large."""
 
     place: Place
     record: Record
@@ -151,10 +151,7 @@ class Spool:
                     return
                 place = Place(number, offset, len(head) + len(body))
                 offset += place.size
-                if isinstance(record, ChunkRecord):
-                    chunk = msgspec.structs.replace(record.chunk, content=b"")
-                    record = msgspec.structs.replace(record, chunk=chunk)
-                yield Found(place, record)
+                yield Found(place, _without_bytes(record))
 
     def write(self, records: Sequence[Record]) -> list[Place]:
         """Append records; all or none: OSError."""
@@ -237,6 +234,15 @@ class Spool:
                 self._folder.rmdir()
             except OSError:  # something of somebody else is in it
                 return
+
+
+def _without_bytes(record: Record) -> Record:
+    if isinstance(record, ChunkRecord):
+        chunk = msgspec.structs.replace(record.chunk, content=b"", marks=b"")
+        return msgspec.structs.replace(record, chunk=chunk)
+    if isinstance(record, TailRecord):
+        return msgspec.structs.replace(record, data=b"", marks=b"")
+    return record
 
 
 def _checked(head: bytes, body: bytes) -> Record:

@@ -60,7 +60,7 @@ class Spooler:
     def ready(self) -> bool:
         """Whether the next tick may write.
 
-        A tail that came before would wait in memory; one left out makes those behind it useless.
+        A tail that comes before would wait in memory; one left out makes those behind it useless.
         """
         return self._writing is None and not self.full and self._clock() >= self._pause_until_s
 

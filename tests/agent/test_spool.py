@@ -159,7 +159,8 @@ async def test_output_that_could_not_be_kept_at_first_is_kept_later(
         gate.write_text("go\n")
 
         def kept() -> list[bytes]:
-            left = rebuild(Spool(folder, fake.url).recover())
+            spool = Spool(folder, fake.url)
+            left = rebuild(spool.recover(), spool.read)
             return [gzip.decompress(parcel.record.chunk.content) for parcel in left.parcels]
 
         await eventually(lambda: kept() == [b"first\nsecond\n"], "both lines are kept")

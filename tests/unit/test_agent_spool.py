@@ -4,6 +4,7 @@ import gzip
 import os
 import resource
 import signal
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 from agent import spool as module
 from agent.inheritance import SessionNote, rebuild
 from agent.parcels import Delivery, Parcel, TailParcel
-from agent.spool import ChunkRecord, Record, ResultRecord, Spool, SpoolError
-from agent.streams import Cut, MarkClock, StreamBuffer
+from agent.spool import ChunkRecord, Kept, Record, ResultRecord, Spool, SpoolError
+from agent.streams import Cut, MarkClock, StreamBuffer, Tail
 from schema import marks
 from schema.reports import LogChunk, Result
 from schema.tasks import Stream
@@ -210,7 +211,7 @@ class _Attempt:
 def _arrives(folder: Path) -> Iterator[tuple[Stream, int, bytes]]:
     """What the next agent sends: stream, first byte, bytes."""
     spool = Spool(folder, URL)
-    for parcel in rebuild(spool.recover()).parcels:
+    for parcel in rebuild(spool.recover(), spool.read).parcels:
         record = parcel.record if parcel.place is None else spool.read(parcel.place)
         assert isinstance(record, ChunkRecord)
         data = gzip.decompress(record.chunk.content)
@@ -243,10 +244,47 @@ def test_what_was_kept_or_sent_is_whole_after_a_death(
         assert log == attempt.written[stream][: attempt.safe[stream]]
 
 
+def test_a_dead_agents_output_is_not_in_memory(tmp_path: Path) -> None:
+    """Pieces whose chunks were written later take most of a spool, which may be 1 GiB."""
+    spool = Spool(tmp_path, URL)
+    delivery = Delivery((1, 1), "1.1")
+    for number in range(64):
+        tail = Tail(number * 500_000, 0, bytes(500_000), [(0, 1)], Kept())
+        chunk = LogChunk(lease="1.1", stream="stdout", offset=tail.start, content=b"gzip")
+        spool.write([TailParcel(delivery, "stdout", tail).record])
+        spool.write([ChunkRecord(1, 1, 500_000, chunk)])
+    tracemalloc.start()
+    try:
+        left = rebuild(spool.recover(), spool.read)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(left.parcels) == 64
+    assert most < 5_000_000
+
+
+def test_a_chunk_put_together_has_no_more_marks_than_one_may_have(tmp_path: Path) -> None:
+    """Each piece may have as many as a whole chunk; with more its bytes would be refused."""
+    spool = Spool(tmp_path, URL)
+    delivery = Delivery((1, 1), "1.1")
+    buffer = StreamBuffer(MarkClock(), 524_288)
+    size = 0
+    for second in range(20):
+        for each in range(2000):
+            now_us = 1_700_000_000_000_000 + second * 1_000_000 + each * 500
+            buffer.append(b"12345", now_us, second)
+            size += 5
+        tail = buffer.tail_older(second)
+        assert tail is not None
+        spool.write([TailParcel(delivery, "stdout", tail).record])
+    ((_, _, data),) = _arrives(tmp_path)
+    assert len(data) == size
+
+
 def test_finished_attempts_are_sent_first(tmp_path: Path) -> None:
     """Their results count only as long as the dead session lives."""
     spool = Spool(tmp_path, URL)
     spool.write([_chunk(1), _chunk(2), _result(2), _chunk(3)])
-    left = rebuild(spool.recover())
+    left = rebuild(spool.recover(), spool.read)
     assert [parcel.delivery.key for parcel in left.parcels] == [(2, 1), (1, 1), (3, 1)]
     assert left.results == {(2, 1)}
