@@ -117,7 +117,7 @@ class Outbox:
             marks=marks.encode(cut.marks),
         )
         parcel = Parcel(delivery, chunk, cut.size, cut.kept)
-        self._spooler.enter(parcel)
+        self._spooler.enter(parcel, cut.unkept_s)
         delivery.waiting -= 1
         self._push(parcel)
 

@@ -6,6 +6,7 @@ in which nothing is needed any more are removed.
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -37,7 +38,7 @@ class Spooler:
         self._spool = spool
         self._limit_bytes = limit_bytes
         self._clock = clock
-        self._young: dict[Parcel | Delivery, float] = {}  # not written; oldest first
+        self._young: dict[Parcel | Delivery, float] = {}  # not written, in the order of arrival
         self._tails: list[TailParcel] = []
         self._needed: Counter[int] = Counter()  # records, by segment
         self._thread = ThreadPoolExecutor(1, "spool")
@@ -52,9 +53,9 @@ class Spooler:
         """Whether nothing more may be written."""
         return self._spool is None or self._spool.bytes >= self._limit_bytes
 
-    def enter(self, item: Parcel | Delivery) -> None:
-        """Care for something that is in memory only."""
-        self._young[item] = self._clock()
+    def enter(self, item: Parcel | Delivery, since_s: float = math.inf) -> None:
+        """Care for something that is in memory only: since now, or since then if that is before."""
+        self._young[item] = min(self._clock(), since_s)
 
     @property
     def ready(self) -> bool:
@@ -103,10 +104,11 @@ class Spooler:
         size = 0
         old_s = self._clock() - WAIT_S
         for item, since_s in self._young.items():
-            if since_s > old_s or size > _WRITE_BYTES:
+            if size > _WRITE_BYTES:
                 break
-            due[item] = None
-            size += _weight(item)
+            if since_s <= old_s:
+                due[item] = None
+                size += _weight(item)
         for item in reversed(self._young):  # what came first is sent next
             if size >= min(surplus_bytes, _WRITE_BYTES):
                 break

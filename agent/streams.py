@@ -3,6 +3,7 @@
 There is no work per line: what was read in one go is one piece, joined once per chunk.
 """
 
+import math
 from typing import NamedTuple
 
 from isal import isal_zlib
@@ -46,6 +47,8 @@ class Cut(NamedTuple):
     marks: list[Mark]
     kept: Kept
     """What of it was written to the disk before it was cut."""
+    unkept_s: float = math.inf
+    """When the first of its bytes was read that was not."""
 
     def gzip_member(self) -> bytes:
         """Compress all of it."""
@@ -121,7 +124,8 @@ class StreamBuffer:
         self._size += len(data)
 
     def _cut(self) -> Cut:
-        cut = Cut(self._offset, self._size, self._pieces, self._marks, self._kept)
+        unkept_s = self._unkept_s if self._size > self._kept_size else math.inf
+        cut = Cut(self._offset, self._size, self._pieces, self._marks, self._kept, unkept_s)
         self._offset += self._size
         self._size = self._kept_size = 0
         self._kept = Kept()

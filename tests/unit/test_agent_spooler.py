@@ -14,7 +14,7 @@ from agent.outbox import Outbox
 from agent.parcels import Batch, Delivery
 from agent.spool import Kept, Spool
 from agent.spooler import WAIT_S, Spooler
-from agent.streams import Cut, Tail
+from agent.streams import Cut, MarkClock, StreamBuffer, Tail
 from schema.reports import Result
 
 
@@ -122,6 +122,25 @@ async def test_what_waits_goes_to_the_disk_and_is_sent_as_it_was(
     one.acknowledge(again)
     assert await one.files() == 0
     assert one.outbox.memory.bytes == 0
+
+
+async def test_what_waited_in_its_stream_does_not_wait_again(desk: Callable[..., _Desk]) -> None:
+    """Else what a killed agent loses is the last two seconds of output."""
+    one = desk()
+    buffer = StreamBuffer(MarkClock(), 100)
+    buffer.append(b"kept", 1, 0.0)
+    assert buffer.tail_older(1.0)
+    buffer.append(b"not kept", 2, 1.1)
+    one.now_s = 2.0
+    cut = buffer.flush()
+    assert cut is not None
+    one.outbox.add(one.delivery, "stdout", cut)
+    await one.turn(0.05)
+    assert await one.files() == 0
+    await one.turn(0.06)
+    assert await one.files() == 1
+    again = buffer.append(b"x" * 100, 3, 2.1)
+    assert [cut.unkept_s for cut in again] == [2.1]
 
 
 async def test_what_is_being_sent_stays_in_memory(desk: Callable[..., _Desk]) -> None:
