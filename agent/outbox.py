@@ -59,6 +59,7 @@ class Outbox:
         self._empty = asyncio.Event()
         self._empty.set()
         self._pool = ThreadPoolExecutor(_COMPRESSING_THREADS, "gzip")
+        self._compressing: set[asyncio.Future[bytes]] = set()
         self._ready_bytes = 0
         self._small_left_s: dict[int, float] = {}  # by id of the batches that are out
 
@@ -73,6 +74,8 @@ class Outbox:
 
     async def keep_all(self) -> bool:
         """Write all that is unsent to the disk; whether that worked."""
+        while self._compressing:
+            await asyncio.wait(self._compressing)
         return await self._spooler.keep_all()
 
     def restore(self, deliveries: Iterable[Delivery], parcels: Iterable[Parcel]) -> None:
@@ -100,8 +103,10 @@ class Outbox:
             return
         self.memory.add(cut.size)
         future = asyncio.get_running_loop().run_in_executor(self._pool, cut.gzip_member)
+        self._compressing.add(future)
 
         def compressed(done: asyncio.Future[bytes]) -> None:
+            self._compressing.remove(done)
             if not done.cancelled():
                 self.memory.add(-cut.size)
                 self._queue(delivery, stream, cut, done.result())

@@ -169,10 +169,12 @@ class Spooler:
             if self._writing is not None:
                 await asyncio.wait([self._writing])
                 await asyncio.sleep(0)  # for what is called when it is done
+                if self._failing:
+                    return False
                 continue
             if not self._young:
                 return True
-            if self.full or self._failing:
+            if self.full:
                 return False
             size = 0
             items: list[Keepable] = []

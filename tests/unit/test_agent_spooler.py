@@ -260,3 +260,27 @@ async def test_all_is_kept_before_the_end(desk: Callable[..., _Desk]) -> None:
     found = Spool(one.folder, "http://api").recover()
     assert len(found) == 2
     one.acknowledge(batch)
+
+
+async def test_what_is_being_compressed_is_kept_before_the_end(
+    desk: Callable[..., _Desk],
+) -> None:
+    """Its result may be: the log would miss these bytes for ever."""
+    one = desk()
+    one.write(os.urandom(100_000))
+    assert await one.outbox.keep_all()
+    assert len(Spool(one.folder, "http://api").recover()) == 1
+
+
+async def test_a_disk_that_could_not_be_written_is_tried_before_the_end(
+    desk: Callable[..., _Desk],
+) -> None:
+    """It may have room again by now."""
+    one = desk()
+    one.folder.write_text("a file where the folder should be")
+    one.write(b"1")
+    await one.turn()
+    assert not await one.outbox.keep_all()
+    one.folder.unlink()
+    assert await one.outbox.keep_all()
+    assert len(Spool(one.folder, "http://api").recover()) == 1
