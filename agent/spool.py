@@ -9,6 +9,7 @@ frame     length and CRC-32 of the body (4 bytes each, big-endian), then the bod
 """
 
 import os
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 
 _FRAME = struct.Struct("!II")
 _SUFFIX = ".spool"
+_NAME = re.compile("[0-9]{8,}")
 
 
 class Head(Struct, frozen=True, array_like=True, tag="head"):
@@ -122,8 +124,10 @@ class Spool:
     def recover(self) -> list[Found]:
         """All whole records that are there, oldest first; OSError if they cannot be read."""
         found: list[Found] = []
-        for number in sorted(int(path.stem) for path in self._folder.glob(f"[0-9]*{_SUFFIX}")):
-            self._number = max(self._number, number)
+        names = (path.stem for path in self._folder.glob(f"*{_SUFFIX}"))
+        numbers = sorted(int(name) for name in names if _NAME.fullmatch(name))
+        self._number = max(numbers, default=0)  # first of all: one that cannot be read stays there
+        for number in numbers:
             frames = self._frames(number)
             head = next(frames, None)
             if head is not None and head.record != self._head:

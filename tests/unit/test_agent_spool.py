@@ -145,6 +145,26 @@ def test_a_disk_that_was_full_when_a_segment_began_hides_nothing(tmp_path: Path)
     assert again.strangers == 0
 
 
+def test_files_that_are_no_segments_are_left_alone(tmp_path: Path) -> None:
+    """Somebody may put a copy beside one; the agent must start all the same."""
+    (place,) = Spool(tmp_path, URL).write([_chunk(1)])
+    for name in ("00000001 (copy).spool", "1.spool"):
+        (tmp_path / name).write_bytes(b"")
+    assert [each.place for each in Spool(tmp_path, URL).recover()] == [place]
+
+
+def test_a_segment_that_cannot_be_read_stays_and_another_is_begun(tmp_path: Path) -> None:
+    """It may be another user's, of an agent that ran as root: what is new has to be kept, too."""
+    Spool(tmp_path, URL).write([_chunk(1)])
+    (tmp_path / "00000002.spool").mkdir()
+    spool = Spool(tmp_path, URL)
+    with pytest.raises(OSError, match="directory"):
+        spool.recover()
+    (place,) = spool.write([_chunk(3)])
+    assert place.segment == 3
+    assert (tmp_path / "00000001.spool").exists()
+
+
 def test_the_note_of_a_session(tmp_path: Path) -> None:
     """It is a secret, and means nothing to another API."""
     note = SessionNote(tmp_path / "session", URL)
