@@ -14,9 +14,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from agent import linux, tree
+from agent import linux, process_table
 from agent.link import Entry, Link, hear, wake
-from agent.tree import Group, Mark, Seen, Table
+from agent.process_table import Group, Mark, Seen, Table
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOOK_S = 1.0  # while an exclusive task runs; a timer does not count the machine's sleep
@@ -30,7 +30,7 @@ def run(work: Callable[[Link], int], slots: int, agent: str, kill_grace_s: float
     Nothing heavy may have been imported and no thread started before.
     """
     adopts = linux.adopt_orphans() and linux.has_proc()
-    spared = {seen.pid for seen in tree.read().children(os.getpid())}
+    spared = {seen.pid for seen in process_table.read().children(os.getpid())}
     # nohup means it. SIGINT is ignored in whatever a shell starts with `&`, which must not count.
     hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     stopping = [number for number in _STOPPING if hangs_up or number != signal.SIGHUP]
@@ -146,7 +146,7 @@ class Guardian:
         left_s = self._link.until_s - linux.boot_s()
         if left_s > 0:
             return min(left_s, _LOOK_S)
-        table = tree.read()
+        table = process_table.read()
         running = [target for entry in entries for target in self._members(entry, table)]
         for entry in entries:
             self._link.ending(entry)
@@ -199,7 +199,7 @@ class Guardian:
             return [group for group in groups if group.runs()]
         if self._childless:
             return []
-        while (table := tree.read()).get(os.getpid()) is None:
+        while (table := process_table.read()).get(os.getpid()) is None:
             time.sleep(_RETRY_S)  # no descriptor is left in the whole system
         ours = [seen for seen in table.children(os.getpid()) if seen.pid not in self._spared]
         return [seen for seen in table.below(ours).values() if seen.running]

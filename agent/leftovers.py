@@ -5,8 +5,8 @@ import os
 import signal
 import time
 
-from agent import tree
-from agent.tree import Seen
+from agent import process_table
+from agent.process_table import Seen
 
 log = logging.getLogger("agent")
 
@@ -36,7 +36,7 @@ def _say_alive(pids: list[int]) -> None:
 
 
 def _find(agent: bytes) -> list[Seen]:
-    table = tree.read()
+    table = process_table.read()
     marked = [seen for seen in table.all() if (mark := table.mark(seen)) and mark.agent == agent]
     # One that wiped its environment may share a session with one that did not.
     sessions = {seen.session for seen in marked}

@@ -12,10 +12,10 @@ from agent.attempts import Attempt, Attempts
 from agent.folders import Folder, Folders
 from agent.outbox import Outbox
 from agent.process import Process, Rules, start
+from agent.process_table import Mark
 from agent.settings import Settings
 from agent.spooler import WAIT_S
 from agent.streams import MarkClock, StreamBuffer
-from agent.tree import Mark
 from agent.trees import Trees
 from agent.unstarted import SPAWN_ERRORS, Rests, result_of
 from schema.claims import ClaimedTask

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from agent import linux
 from agent.link import Link
-from agent.tree import Group, Mark, Seen, Table, read
+from agent.process_table import Group, Mark, Seen, Table, read
 
 _SHARE = 1 / 100  # of the processor's time, for looks that nobody waits for
 _LAST_S = 2.0

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import state, tree
-from agent.tree import Group, Mark, Seen, Table
+from agent import process_table, state
+from agent.process_table import Group, Mark, Seen, Table
 
 _MARK = Mark(b"0123", b"7", b"1")
 
@@ -39,16 +39,16 @@ def test_a_name_can_be_anything(tmp_path: Path) -> None:
     program = tmp_path / "a) Z 1 (b"
     shutil.copy("/bin/sleep", program)
     with _started(program, "600") as pid:
-        seen = tree.look(pid)
+        seen = process_table.look(pid)
         assert seen is not None
         assert seen[:5] == (pid, os.getpid(), pid, pid, True)
-        assert tree.read().get(pid) == seen
+        assert process_table.read().get(pid) == seen
 
 
 def test_a_process_that_took_the_number_is_not_signalled() -> None:
     """Numbers come again after some 32,000 processes."""
     with _started("/bin/sleep", "600") as pid:
-        seen = tree.look(pid)
+        seen = process_table.look(pid)
         assert seen is not None
         other = seen._replace(started=seen.started - 1)
         assert not other.runs()
@@ -65,7 +65,7 @@ def test_an_old_kernel_has_no_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
     with _started("/bin/sleep", "600") as pid:
-        seen = tree.look(pid)
+        seen = process_table.look(pid)
         assert seen is not None
         assert not seen._replace(started=seen.started - 1).send(signal.SIGTERM)
         assert seen.send(signal.SIGTERM)
@@ -77,23 +77,23 @@ def test_without_descriptors_nothing_is_seen() -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
-        table = tree.read()
+        table = process_table.read()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert table.get(os.getpid()) is None
-    assert tree.read().get(os.getpid()) is not None
+    assert process_table.read().get(os.getpid()) is not None
 
 
 def test_what_has_ended_does_not_run() -> None:
     """Its parent has not asked how it ended: the number is still taken."""
     process = subprocess.Popen(["/bin/true"], start_new_session=True)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    seen = tree.look(process.pid)
+    seen = process_table.look(process.pid)
     assert seen is not None
     assert not seen.running
     assert not Group(process.pid).runs()
     process.wait()
-    assert tree.look(process.pid) is None
+    assert process_table.look(process.pid) is None
     assert not Group(process.pid).send(signal.SIGTERM)
 
 
@@ -109,7 +109,7 @@ ctypes.CDLL(None).pthread_exit(None)
         deadline = time.monotonic() + 20
         while ") Z " not in stat.read_text():
             assert time.monotonic() < deadline, stat.read_text()
-        seen = tree.look(pid)
+        seen = process_table.look(pid)
         assert seen is not None
         assert seen.runs()
 
@@ -126,7 +126,7 @@ ctypes.CDLL(None).pthread_exit(None)
 def test_the_environment_tells_the_attempt(environ: dict[str, str], mark: Mark | None) -> None:
     """Without an agent's id nothing is ours."""
     with _started("/bin/sleep", "600", **environ) as pid:
-        table = tree.read()
+        table = process_table.read()
         seen = table.get(pid)
         assert seen is not None
         assert table.mark(seen) == mark
