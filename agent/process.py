@@ -237,9 +237,9 @@ def start(
     sink: Sink,
     rules: Rules,
     clock: Callable[[], float],
-    plant: Callable[[int], Tree],
+    add_tree: Callable[[int], Tree],
 ) -> Process:
-    """Start a process, paused; SpawnError where that fails. `plant` gives its id a tree."""
+    """Start a process, paused; SpawnError where that fails. `add_tree` is given its id."""
     reading: list[int] = []
     writing: list[int] = []
     try:
@@ -267,4 +267,4 @@ def start(
     finally:
         for fd in writing:
             os.close(fd)
-    return Process(popen, reading, sink, rules, clock, plant(popen.pid))
+    return Process(popen, reading, sink, rules, clock, add_tree(popen.pid))

@@ -168,7 +168,7 @@ class Runner:
                 self._settings.pipe_wait_s,
             ),
             clock=time.monotonic,
-            plant=lambda pid: self._trees.plant(pid, mark, exclusive=task.exclusive),
+            add_tree=lambda pid: self._trees.add(pid, mark, exclusive=task.exclusive),
         )
         return _Run(attempt, process, streams)
 

@@ -56,10 +56,10 @@ class Tree:
 
     def close(self) -> str | None:
         """Say that its leader is about to be reaped; why, if the guardian has ended it."""
-        return self._trees.fell(self._group.pid, self._place)
+        return self._trees.remove(self._group.pid, self._place)
 
     def _look(self) -> bool:
-        """Find its members; False if the last look at all processes was before it was planted."""
+        """Find its members; False if the last look at all processes was before it was added."""
         table = self._trees.look()
         orphans = self._trees.orphans(table)
         self._known = table.members(self._group.pid, self.mark, orphans, self._known)
@@ -93,13 +93,13 @@ class Trees:
         """What the environment of an attempt's processes has to say."""
         return Mark(self._agent, b"%d" % task, b"%d" % attempt)
 
-    def plant(self, leader: int, mark: Mark, *, exclusive: bool) -> Tree:
+    def add(self, leader: int, mark: Mark, *, exclusive: bool) -> Tree:
         """Note that an attempt's first process has started; it leads a session."""
         place = self._link.add(leader, int(mark.task), int(mark.attempt), exclusive=exclusive)
         self._standing[leader] = tree = Tree(self, leader, mark, place)
         return tree
 
-    def fell(self, leader: int, place: int) -> str | None:
+    def remove(self, leader: int, place: int) -> str | None:
         """Forget a tree, and look soon for what is left of it; see `Tree.close`."""
         del self._standing[leader]
         self._due = True

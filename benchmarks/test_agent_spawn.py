@@ -32,15 +32,15 @@ async def _spawn(count: int) -> None:
     trees = Trees("0123", "benchmark", link)
     mark = trees.mark(1, 1)
 
-    def plant(pid: int) -> Tree:
-        return trees.plant(pid, mark, exclusive=False)
+    def add_tree(pid: int) -> Tree:
+        return trees.add(pid, mark, exclusive=False)
 
     async def spawn_one_after_the_other() -> None:
         for _ in left:
             process = start(
                 (bash, b"-c", b"true"),
                 cwd=None, env=env, sink=_ignore, rules=_RULES, clock=time.monotonic,
-                plant=plant,
+                add_tree=add_tree,
             )  # fmt: skip
             process.resume()
             try:

@@ -28,7 +28,7 @@ sys.exit(__main__.main())
 """
 
 StartAgent = Callable[..., AbstractAsyncContextManager[Worker]]
-Plant = Callable[[int], Tree]
+AddTree = Callable[[int], Tree]
 
 
 @pytest.fixture
@@ -47,12 +47,12 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 @pytest.fixture
-def plant() -> Iterator[Plant]:
+def add_tree() -> Iterator[AddTree]:
     """Give processes that are started without a worker a tree of one attempt."""
     with Link(1) as link:
         trees = Trees("0123", "tester", link)
         mark = trees.mark(1, 1)
-        yield lambda pid: trees.plant(pid, mark, exclusive=False)
+        yield lambda pid: trees.add(pid, mark, exclusive=False)
 
 
 @pytest.fixture

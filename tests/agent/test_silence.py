@@ -9,7 +9,7 @@ import pytest
 
 from agent.process import Exit, Process, Rules, start
 from schema.tasks import Stream
-from tests.agent.conftest import Plant, StartAgent
+from tests.agent.conftest import AddTree, StartAgent
 from tests.agent.fake_api import FakeApi
 
 
@@ -47,13 +47,13 @@ class _Clock:
 class _Silent:
     """A real process under a clock that the test moves."""
 
-    def __init__(self, command: str, rules: Rules, plant: Plant) -> None:
+    def __init__(self, command: str, rules: Rules, add_tree: AddTree) -> None:
         self.clock = _Clock()
         self.heard: list[tuple[Stream, bytes]] = []
         self.process: Process = start(
             ("/bin/sh", "-c", command), cwd=None, env={b"PATH": os.environb[b"PATH"]},
             sink=lambda stream, data: self.heard.append((stream, data)), rules=rules,
-            clock=self.clock, plant=plant,
+            clock=self.clock, add_tree=add_tree,
         )  # fmt: skip
 
     def after(self, seconds: float) -> bool:
@@ -73,9 +73,9 @@ class _Silent:
 
 
 @pytest.fixture
-async def quiet(plant: Plant) -> AsyncIterator[_Silent]:
+async def quiet(add_tree: AddTree) -> AsyncIterator[_Silent]:
     """Start a process that says hello and no more, and may be silent for 60 s."""
-    one = _Silent("echo hello; exec sleep 600", Rules(None, 60, 10, 5), plant)
+    one = _Silent("echo hello; exec sleep 600", Rules(None, 60, 10, 5), add_tree)
     yield one
     one.process.abandon()
 

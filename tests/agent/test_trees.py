@@ -198,7 +198,7 @@ async def test_what_the_guardian_had_to_kill_is_not_the_tasks_fault() -> None:
         process = start(
             ("sleep", "600"), cwd=None, env={b"PATH": os.environb[b"PATH"]},
             sink=lambda stream, data: None, rules=Rules(None, None, 1, 1), clock=time.monotonic,
-            plant=lambda pid: trees.plant(pid, trees.mark(7, 2), exclusive=True),
+            add_tree=lambda pid: trees.add(pid, trees.mark(7, 2), exclusive=True),
         )  # fmt: skip
         process.resume()
         try:
