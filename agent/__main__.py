@@ -7,14 +7,13 @@ import sys
 
 from agent import guardian, limits, settings, state
 from agent.link import Link
-
-_MOST_SLOTS = 10_000
+from schema.sessions import MAX_SLOTS
 
 
 def _slots(text: str) -> int:
     slots = int(text)
-    if not 1 <= slots <= _MOST_SLOTS:
-        raise argparse.ArgumentTypeError(f"must be from 1 to {_MOST_SLOTS}")
+    if not 1 <= slots <= MAX_SLOTS:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {MAX_SLOTS}")
     return slots
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from agent.api_client import ApiClient, Backoff, calm_s
 from agent.attempts import Attempts
 from agent.session import Session
-from schema.claims import ClaimedTask, ClaimRequest
+from schema.claims import MAX_CLAIMED, ClaimedTask, ClaimRequest
 
 SHORT_TASK_S = 1.0
 """Tasks that last longer are never claimed ahead: a claim's few milliseconds are nothing to them,
@@ -19,7 +19,6 @@ AHEAD_S = 0.1
 """What is claimed ahead lasts so long: several round trips of a claim, disk included."""
 
 _WAIT_S = 20
-_MOST_PER_CLAIM = 1000  # the wire's limit
 _WEIGHT = 1 / 8  # of the newest task in the estimate
 _OBSERVED_MOST_S = 4 * SHORT_TASK_S  # so that ten short tasks after a long one are enough
 
@@ -65,7 +64,7 @@ def wanted(slots: int, running: int, queued: int, ahead: int) -> Wanted:
     if not free and queued > ahead // 2:
         return Wanted(0, 0)
     room = max(slots + ahead - running - queued, 0) - free
-    return Wanted(min(free, _MOST_PER_CLAIM), min(room, _MOST_PER_CLAIM))
+    return Wanted(min(free, MAX_CLAIMED), min(room, MAX_CLAIMED))
 
 
 class Claims:

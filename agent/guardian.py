@@ -109,7 +109,7 @@ class Guardian:
             self._wait(wait_s)
             wait_s = self._end_exclusive()
         code = os.waitstatus_to_exitcode(self._status)
-        said = [f"killed by signal {-code}"] if code < 0 else []
+        said = [f"its worker was killed by signal {-code}"] if code < 0 else []
         said += self._end_left()
         if said:
             with contextlib.suppress(OSError):  # the terminal may be gone
@@ -164,7 +164,7 @@ class Guardian:
             return []  # ended and reaped just now
         leaders = {other.leader for other in self._link.entries()}
         orphans = [seen for seen in table.children(self._worker) if seen.pid not in leaders]
-        mark = Mark(self._agent, b"%d" % entry.task, b"%d" % entry.attempt)
+        mark = Mark.of(self._agent, entry.task, entry.attempt)
         members = table.members(entry.leader, mark, orphans)
         return [leader, *members] if leader.running else members
 

@@ -27,6 +27,11 @@ class Mark(NamedTuple):
     task: bytes
     attempt: bytes
 
+    @classmethod
+    def of(cls, agent: bytes, task: int, attempt: int) -> "Mark":
+        """What it has to say for an attempt of this agent's."""
+        return cls(agent, b"%d" % task, b"%d" % attempt)
+
     def variables(self) -> dict[bytes, bytes]:
         """For the environment of the attempt's first process."""
         return {AGENT: self.agent, TASK: self.task, ATTEMPT: self.attempt}

@@ -9,7 +9,7 @@ from agent.api_client import ApiClient, Backoff, RefusedError
 from agent.outbox import Outbox
 from agent.parcels import Batch, Delivery, Parcel
 from agent.session import Session
-from schema.reports import Report, ReportReply, Result, Verdict
+from schema.reports import MAX_MESSAGE_CHARS, Report, ReportReply, Result, Verdict
 from schema.sessions import Held
 
 log = logging.getLogger("agent")
@@ -19,7 +19,6 @@ MOST_ITEMS = 1000
 _LEAST_BYTES = 524_288
 _STATUS_TOO_LARGE = 413
 _STORED = frozenset({"ok", "duplicate"})
-_MESSAGE_CHARS = 1000  # the wire's limit
 
 
 class Reports:
@@ -158,7 +157,7 @@ class Reports:
                 reason=result.reason,
                 exit_code=result.exit_code,
                 signal=result.signal,
-                message=message[:_MESSAGE_CHARS],
+                message=message[:MAX_MESSAGE_CHARS],
             ),
         )
 

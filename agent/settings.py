@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from schema.claims import MAX_CLAIMED
 from schema.reports import MAX_CHUNK_BYTES
 from schema.tasks import Label, Name
 
@@ -50,7 +51,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     """How long a process left behind may keep a task's output open."""
     drain_s: Seconds = 0
     """How long running tasks may take to finish after SIGTERM; 0: as long as they need."""
-    prefetch: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    prefetch: Annotated[int, Meta(ge=0, le=MAX_CLAIMED)] | None = None
     """The most tasks claimed ahead of free slots while tasks are short; four for each slot if not
     set."""
     log_level: Literal["debug", "info", "warning"] = "info"

@@ -91,7 +91,7 @@ class Trees:
 
     def mark(self, task: int, attempt: int) -> Mark:
         """What the environment of an attempt's processes has to say."""
-        return Mark(self._agent, b"%d" % task, b"%d" % attempt)
+        return Mark.of(self._agent, task, attempt)
 
     def add(self, leader: int, mark: Mark, *, exclusive: bool) -> Tree:
         """Note that an attempt's first process has started; it leads a session."""

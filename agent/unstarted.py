@@ -5,7 +5,7 @@ import os
 
 from agent.process import SpawnError
 from schema.claims import ClaimedTask
-from schema.reports import Result, StreamTotal
+from schema.reports import MAX_MESSAGE_CHARS, Result, StreamTotal
 
 SPAWN_ERRORS = (SpawnError, OSError, ValueError)
 """A folder that is not there, no memory, a full disk; text that is no UTF-8 or holds a NUL."""
@@ -15,7 +15,6 @@ _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM, errn
 
 _NO_ENTRY = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES})
 _NO_ENTRY_CODE = 127  # as a shell says of what it does not find
-_MESSAGE_CHARS = 1000  # the wire's limit
 _REST_FIRST_S = 1.0
 _REST_MOST_S = 30.0
 
@@ -49,14 +48,14 @@ def result_of(task: ClaimedTask, error: Exception) -> Result:
             lease=task.lease,
             reason="exit",
             exit_code=_NO_ENTRY_CODE,
-            message=message[:_MESSAGE_CHARS],
+            message=message[:MAX_MESSAGE_CHARS],
             stdout=nothing,
             stderr=nothing,
         )
     if number in _SHORT:
         return Result(lease=task.lease, reason="returned")
     message = f"the process could not be started: {error}"
-    return Result(lease=task.lease, reason="spawn_error", message=message[:_MESSAGE_CHARS])
+    return Result(lease=task.lease, reason="spawn_error", message=message[:MAX_MESSAGE_CHARS])
 
 
 def _number(error: Exception) -> int | None:

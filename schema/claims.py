@@ -4,16 +4,19 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+MAX_CLAIMED = 1000
+"""Free slots, and tasks ahead, that one request may name."""
+
 
 class ClaimRequest(Struct, frozen=True):
     """A session has one such request under way; a newer one ends the older one empty."""
 
     session: str
-    slots: Annotated[int, Meta(ge=0, le=1000)] = 1
+    slots: Annotated[int, Meta(ge=0, le=MAX_CLAIMED)] = 1
     """The most tasks that could start at once."""
     wait: Annotated[float, Meta(ge=0, le=60)] = 0
     """Seconds to be parked while there is nothing."""
-    ahead: Annotated[int, Meta(ge=0, le=1000)] = 0
+    ahead: Annotated[int, Meta(ge=0, le=MAX_CLAIMED)] = 0
     """The most tasks beyond those, of what nobody has a free slot for."""
 
 

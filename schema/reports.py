@@ -12,6 +12,9 @@ from schema.tasks import Reason, Stream
 MAX_CHUNK_BYTES = 1_048_576
 """Log bytes of one chunk, inflated. Agents cut at half of it."""
 
+MAX_MESSAGE_CHARS = 1000
+"""Of a result's message."""
+
 
 class LogChunk(Struct, frozen=True, kw_only=True):
     """A piece of one stream of one attempt."""
@@ -45,7 +48,7 @@ class Result(Struct, frozen=True, kw_only=True):
     """With reason `exit`."""
     signal: Annotated[int, Meta(ge=1, le=255)] | None = None
     """With reason `signal`; also where a timeout or a cancellation ended the process by one."""
-    message: Annotated[str, Meta(max_length=1000)] | None = None
+    message: Annotated[str, Meta(max_length=MAX_MESSAGE_CHARS)] | None = None
     """For people, where the reason does not say enough."""
     run_s: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     stdout: StreamTotal | None = None

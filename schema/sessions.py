@@ -8,6 +8,9 @@ from msgspec import Meta, Struct
 from schema.claims import ClaimedTask
 from schema.tasks import Label, Name
 
+MAX_SLOTS = 10_000
+"""Of one agent."""
+
 Held = tuple[int, int]
 """(task id, attempt)"""
 
@@ -18,7 +21,7 @@ class SessionOpen(Struct, frozen=True, kw_only=True):
     agent: Name
     """For people; not an identity."""
     labels: Annotated[tuple[Label, ...], Meta(max_length=256)] = ()
-    slots: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    slots: Annotated[int, Meta(ge=1, le=MAX_SLOTS)] = 1
     version: Annotated[str, Meta(max_length=100, pattern=r"^[^\x00]*$")] = ""
     replaces: Annotated[str, Meta(max_length=100)] | None = None
     """Session of a predecessor that is known to be dead: its tasks need not wait for the lease."""

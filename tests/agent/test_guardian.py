@@ -37,7 +37,7 @@ async def test_a_killed_worker_leaves_nothing(
         agent.worker().kill()
         assert await agent.ends() == 128 + signal.SIGKILL
     assert not any(runs(pid) for pid in left)
-    assert "agent: killed by signal 9; ended " in agent.said
+    assert "agent: its worker was killed by signal 9; ended " in agent.said
     assert "that its tasks had left" in agent.said
 
 
