@@ -42,7 +42,7 @@ async def _work(
             log.error("the guardian of this agent was killed: stopping at once")
             said = b".."
         for _ in said:
-            worker.drain()
+            worker.draining.ask()
 
     loop.add_reader(link.worker, told)
     return await worker.run()

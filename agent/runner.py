@@ -227,6 +227,11 @@ class Runner:
         self._attempts.unqueue(attempt)
         self._outbox.finish(attempt.delivery, Result(lease=attempt.task.lease, reason=reason))
 
+    def hand_back(self) -> None:
+        """Let others have what has not started."""
+        for attempt in tuple(self._attempts.queued.values()):
+            self.refuse(attempt, "returned")
+
     def stop_all(self, reason: Reason, message: str, grace_s: float | None = None) -> None:
         """End everything that runs."""
         for run in tuple(self._runs.values()):

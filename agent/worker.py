@@ -12,6 +12,7 @@ from agent.api_client import ApiClient, ApiError
 from agent.attempts import Attempts
 from agent.beats import Beats
 from agent.claims import Claims, Pace
+from agent.draining import Draining
 from agent.heir import Heir
 from agent.inheritance import SessionNote
 from agent.link import Link
@@ -33,10 +34,6 @@ _TICK_S = 0.1  # timeouts and flushes are as exact as this; one timer for all ta
 _REPORTS_IN_FLIGHT = 2
 _REQUEST_SHARE = 8  # one part in so many of the memory for unsent output
 _QUEUED_MOST_S = 5.0  # claimed ahead and still not started: others may be idle
-_STOP_GRACE_S = 2.0  # instead of KILL_GRACE_S when told twice to stop
-_LAST_UPLOAD_S = 5.0
-_COMPARE_MOST_S = 2.0
-_AWAY_LOOK_S = 0.5
 
 
 def _version() -> str:
@@ -46,12 +43,8 @@ def _version() -> str:
         return "source"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 class Worker:
-    """One agent. `run` returns when it has drained."""
+    """One agent. `run` returns when it has drained, which `draining` is asked for."""
 
     def __init__(
         self,
@@ -114,10 +107,16 @@ class Worker:
             self._settled,
             min(MOST_BYTES, settings.buffer_bytes // _REQUEST_SHARE),
         )
-        self._draining = asyncio.Event()
+        self.draining = Draining(
+            settings,
+            self._session,
+            self._attempts,
+            self._outbox,
+            self._runner,
+            self._claims,
+            self._beats,
+        )
         self._refusal: CannotStartError | None = None
-        self._hurry = False
-        self._patience: asyncio.Timeout | None = None
         self._said_full = False
 
     async def run(self) -> bool:
@@ -128,9 +127,9 @@ class Worker:
         try:
             async with self._api, asyncio.TaskGroup() as group:
                 serving = group.create_task(self._serve())
-                await self._draining.wait()
+                await self.draining.begun.wait()
                 # Refused from the start, nothing of what a dead agent left can be sent.
-                sent = self._refusal is None and await self._finish()
+                sent = self._refusal is None and await self.draining.finish()
                 serving.cancel()
                 if sent and self._session.id:
                     with contextlib.suppress(ApiError, TimeoutError):
@@ -148,12 +147,13 @@ class Worker:
             await self._session.open(await self._heir.take_over())
         except CannotStartError as error:
             self._refusal = error
-            self._draining.set()
+            self.draining.begun.set()
             return
         log.info(
-            "agent %s with %s at %s",
+            "agent %s with %d slot%s at %s",
             self._settings.agent_name,
-            _count(self._slots, "slot"),
+            self._slots,
+            "" if self._slots == 1 else "s",
             self._settings.api_url,
         )
         async with asyncio.TaskGroup() as group:
@@ -173,7 +173,7 @@ class Worker:
             self._outbox.tick()
             oldest = next(iter(self._attempts.queued.values()), None)
             if oldest is not None and time.monotonic() - oldest.received_s > _QUEUED_MOST_S:
-                self._hand_back()
+                self._runner.hand_back()
 
     # What the loops tell
 
@@ -189,8 +189,8 @@ class Worker:
         for attempt in new:
             if self._attempts.was_cancelled(attempt):
                 self._runner.cancel(attempt.key)
-        if self._draining.is_set():
-            self._hand_back()
+        if self.draining.begun.is_set():
+            self._runner.hand_back()
         return len(new)
 
     def _heard(self, reply: BeatReply, session: str) -> bool:
@@ -206,9 +206,9 @@ class Worker:
                 news = True
         if self._receive(reply.redeliver, session):
             news = True
-        if reply.drain and not self._draining.is_set():
+        if reply.drain and not self.draining.begun.is_set():
             log.info("the API asks this agent to drain")
-            self.drain()
+            self.draining.ask()
             news = True
         return news
 
@@ -233,71 +233,3 @@ class Worker:
         self._attempts.new_session()
         message = f"agent {self._settings.agent_name} was cut off until the API ended its session"
         self._runner.stop_all("agent_lost", message)
-
-    def _hand_back(self) -> None:
-        for attempt in tuple(self._attempts.queued.values()):
-            self._runner.refuse(attempt, "returned")
-
-    # The end
-
-    def drain(self) -> None:
-        """Take nothing more, hand back what has not started, finish what runs; then end.
-
-        Called again, end what runs.
-        """
-        if self._draining.is_set():
-            self._hurry = True
-            patience, self._patience = self._patience, None
-            if patience is not None:
-                patience.reschedule(0)
-            return
-        self._draining.set()
-        self._claims.end()
-        self._beats.drain()
-        self._hand_back()
-
-    async def _finish(self) -> bool:
-        if running := len(self._attempts.running):
-            them = "it" if running == 1 else "them"
-            log.info("finishing %s; press Ctrl-C again to stop %s", _count(running, "task"), them)
-        patience_s = 0 if self._hurry else self._settings.drain_s or None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience_s) as patience:
-                self._patience = patience
-                await self._all_sent()
-                self._patience = None
-                return True
-        how = "at once" if self._hurry else f"within {self._settings.drain_s:g} s (DRAIN_S)"
-        message = f"agent {self._settings.agent_name} was told to stop {how}"
-        self._runner.stop_all("agent_lost", message, _STOP_GRACE_S)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_GRACE_S + _LAST_UPLOAD_S):
-                await self._all_sent()
-                return True
-        kept = await self._outbox.keep_all()
-        log.error(
-            "the API did not take everything in time: %s unreported; %s",
-            _count(len(self._attempts.held), "task"),
-            "the next agent with this STATE_DIR sends the rest" if kept else "the rest is lost",
-        )
-        return False
-
-    async def _all_sent(self) -> None:
-        if self._session.id and not self._session.away:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_COMPARE_MOST_S):
-                    await self._beats.drain_compared.wait()
-        while self._attempts.running or self._attempts.queued:
-            self._attempts.changed.clear()
-            await self._attempts.changed.wait()
-        told = False
-        while not self._outbox.empty:
-            if self._session.away and not told:
-                told = True
-                log.info(
-                    "waiting for the API to take the last logs; press Ctrl-C again to leave them "
-                    "to the next agent"
-                )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_AWAY_LOOK_S):
-                    await self._outbox.wait_empty()

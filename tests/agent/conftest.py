@@ -75,8 +75,8 @@ def start_agent(fake: FakeApi, tmp_path: Path) -> StartAgent:
                     yield worker
                 finally:
                     if not running.done():
-                        worker.drain()
-                        worker.drain()
+                        worker.draining.ask()
+                        worker.draining.ask()
         assert [*work.glob("*/*")] == [], "tasks' files stay behind"
 
     return start

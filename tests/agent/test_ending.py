@@ -126,7 +126,7 @@ async def test_draining_hands_back_what_was_claimed_ahead(
         running = fake.add(f"read line < {gate}")
         queued = [fake.add("echo later") for _ in range(3)]
         await eventually(lambda: len(worker._attempts.queued) == 3, "three are queued")
-        worker.drain()
+        worker.draining.ask()
         for task in queued:
             assert (await fake.result(task)).reason == "returned"
         gate.write_text("go\n")
@@ -140,7 +140,7 @@ async def test_draining_hands_back_what_a_cut_claim_brought(
     async with start_agent() as worker:
         await fake.until(lambda: any(kind == "claim" for kind, _ in fake.requests))
         task = fake.add("true")
-        worker.drain()  # before the agent can have read the claim's reply
+        worker.draining.ask()  # before the agent can have read the claim's reply
         await fake.until(lambda: not fake.live, "the session is closed")
     assert fake.given[task, 1] == len(fake.results.get((task, 1), ()))
 
