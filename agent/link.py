@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 class Link:
-    """Made before the worker is forked, for so many tasks at a time; each side closes one end."""
+    """Made before the fork, for so many tasks at a time; each side closes the other's end."""
 
     def __init__(self, slots: int) -> None:
         self.guardian, self.worker = socket.socketpair()
@@ -53,7 +53,7 @@ class Link:
     # The worker's side
 
     def add(self, leader: int, task: int, attempt: int, *, exclusive: bool) -> int:
-        """Tell of a process that has started; its place."""
+        """Tell of a process that has started; gives the place of its entry, for `remove`."""
         place = self._free.pop()
         self._cells[place + _TASK] = task
         self._cells[place + _ATTEMPT] = attempt
@@ -64,13 +64,13 @@ class Link:
         return place
 
     def remove(self, place: int) -> bool:
-        """Tell that it is about to be reaped; whether the guardian has ended it."""
+        """Tell that it is about to be reaped; True if the guardian has ended it."""
         self._cells[place + _PID] = 0
         self._free.append(place)
         return self._cells[place + _KIND] == _ENDED
 
     def exclusive_until(self, boot_s: float) -> None:
-        """Tell when exclusive tasks must be dead, whoever ends them."""
+        """Tell when exclusive tasks must be dead, by the boot clock, whoever ends them."""
         self._cells[_UNTIL] = int(boot_s * _US)
 
     # The guardian's side

@@ -38,7 +38,7 @@ ALONE_S = 1.0
 
 
 class Outbox:
-    """The queue between the tasks and the report loop."""
+    """The queue between the tasks and the report loops."""
 
     def __init__(
         self,

@@ -233,6 +233,6 @@ class Runner:
             self.refuse(attempt, "returned")
 
     def stop_all(self, reason: Reason, message: str, grace_s: float | None = None) -> None:
-        """End everything that runs."""
+        """End everything that runs; after KILL_GRACE_S by force where no other grace is given."""
         for run in tuple(self._runs.values()):
             run.process.stop(reason, message, grace_s)

@@ -55,7 +55,10 @@ class Tree:
         return not self._look() or bool(self._known)
 
     def close(self) -> str | None:
-        """Say that its leader is about to be reaped; why, if the guardian has ended it."""
+        """Say that its leader is about to be reaped.
+
+        Gives why the guardian has ended the attempt; None if it has not.
+        """
         return self._trees.remove(self._group.pid, self._place)
 
     def _look(self) -> bool:

@@ -64,6 +64,7 @@ class BeatReply(Struct, frozen=True, kw_only=True):
     redeliver: tuple[ClaimedTask, ...] = ()
     """Owned by this session and not in `held`: the reply to its claim was lost."""
     drain: bool = False
+    """A person wants the agent to take nothing more, finish what it runs, and end."""
     flush_ms: int | None = None
     """How long output may wait in the agent; null: as long as the agent's own setting says."""
 
