@@ -80,7 +80,7 @@ class Worker:
             slots=slots,
             version=_version(),
         )
-        self._note = SessionNote(state.root / "session", api_url)
+        self._note = SessionNote(state.root / "session", api_url, state.id)
         self._heir = Heir(spool, self._note, self._outbox, self._api)
         self._session = Session(
             self._api,

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -100,6 +101,23 @@ async def test_the_next_agent_names_the_dead_session(
     async with run_agent("1") as agent:
         await agent.hears("agent tester")
     assert fake.sessions[-1].replaces is None  # the second one closed its session
+
+
+async def test_a_copy_of_the_folder_ends_nobodys_session(
+    fake: FakeApi, run_agent: RunAgent, tmp_path: Path
+) -> None:
+    """Machines are copied while they run; the first one's tasks go on."""
+    async with run_agent("1") as first:
+        fake.add("sleep 600")
+        await fake.until(lambda: bool(fake.owned))
+        shutil.copytree(tmp_path / "state", tmp_path / "copy")
+        async with run_agent("1", STATE_DIR=str(tmp_path / "copy")) as second:
+            await second.hears("agent tester")
+            assert fake.live == {"session-1", "session-2"}, "the first one's session ended"
+            second.process.terminate()
+            assert await second.ends() == 0
+        assert fake.live == {"session-1"}
+        await first.stops()
 
 
 async def test_what_was_left_to_the_next_agent_is_sent(

@@ -155,25 +155,25 @@ def test_files_that_are_no_segments_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_segment_that_cannot_be_read_stays_and_another_is_begun(tmp_path: Path) -> None:
     """It may be another user's, of an agent that ran as root: what is new has to be kept, too."""
-    Spool(tmp_path, URL).write([_chunk(1)])
-    (tmp_path / "00000002.spool").mkdir()
+    (tmp_path / "00000001.spool").mkdir()
+    (tmp_path / "00000002.spool").touch()
     spool = Spool(tmp_path, URL)
     with pytest.raises(OSError, match="directory"):
         spool.recover()
     (place,) = spool.write([_chunk(3)])
     assert place.segment == 3
-    assert (tmp_path / "00000001.spool").exists()
 
 
 def test_the_note_of_a_session(tmp_path: Path) -> None:
-    """It is a secret, and means nothing to another API."""
-    note = SessionNote(tmp_path / "session", URL)
+    """It is a secret, and means nothing to another API or in a copy of the folder."""
+    note = SessionNote(tmp_path / "session", URL, "0123")
     assert note.read() is None
     note.write("first")
     note.write("second")
     assert note.read() == "second"
     assert (tmp_path / "session").stat().st_mode & 0o777 == 0o600
-    assert SessionNote(tmp_path / "session", "http://other").read() is None
+    assert SessionNote(tmp_path / "session", "http://other", "0123").read() is None
+    assert SessionNote(tmp_path / "session", URL, "4567").read() is None
     note.clear()
     assert note.read() is None
     (tmp_path / "session").write_text("{")
