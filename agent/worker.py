@@ -130,6 +130,8 @@ class Worker:
                 await self.draining.begun.wait()
                 # Refused from the start, nothing of what a dead agent left can be sent.
                 sent = self._refusal is None and await self.draining.finish()
+                if sent:  # a write may be under way of what was sent meanwhile: it has to go, too
+                    await self._outbox.keep_all()
                 serving.cancel()
                 if sent and self._session.id:
                     with contextlib.suppress(ApiError, TimeoutError):

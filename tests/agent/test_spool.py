@@ -4,17 +4,20 @@ import gzip
 import os
 import shutil
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import psutil
+import pytest
+from aiohttp import web
 
 from agent.inheritance import rebuild
-from agent.spool import Spool
+from agent.spool import Place, Record, Spool
 from tests.agent.conftest import AgentProcess, StartAgent, eventually, runs
-from tests.agent.fake_api import FakeApi, refuse
+from tests.agent.fake_api import Answer, FakeApi, refuse
 
 RunAgent = Callable[..., AbstractAsyncContextManager[AgentProcess]]
 
@@ -208,3 +211,29 @@ async def test_an_outage_larger_than_memory_stops_no_task(
     assert most < 4_000_000 + 4 * 526_000  # one that was being cut, two read back, one spare
     assert result.stdout is not None
     assert len(fake.log(task)) == result.stdout.bytes == size
+
+
+async def test_what_was_sent_while_it_was_written_is_gone_in_the_end(
+    fake: FakeApi, start_agent: StartAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow disk must not leave it to the next agent, which would send it once more."""
+    began, go_on = threading.Event(), threading.Event()
+    write = Spool.write
+
+    def slowly(spool: Spool, records: Sequence[Record]) -> list[Place]:
+        places = write(spool, records)
+        began.set()
+        go_on.wait(20)
+        return places
+
+    async def when_it_is_written(request: web.Request, answer: Answer) -> web.Response:
+        await eventually(began.is_set, "it is being written")
+        return await answer()
+
+    monkeypatch.setattr(Spool, "write", slowly)
+    fake.standing["/reports"] = when_it_is_written
+    async with start_agent(1) as worker:
+        await fake.result(fake.add("true"))
+        await eventually(lambda: worker._outbox.empty, "all is acknowledged")
+        threading.Timer(0.5, go_on.set).start()
+    assert not (tmp_path / "spool").exists()
