@@ -98,3 +98,9 @@ bench-report: setup
 [no-exit-message]
 load *ARGS: setup
     @exec .venv/bin/locust -f loadtest/agents.py "$@"
+
+# Kill, cut and stall everything for DURATION=180 seconds, by SEED, and check the guarantees.
+[group('measure')]
+[no-exit-message]
+chaos: setup
+    @exec .venv/bin/python -m loadtest.chaos
