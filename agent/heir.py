@@ -19,7 +19,7 @@ class Heir:
     So that is ended at once where there are none, and else as soon as they are sent.
     """
 
-    def __init__(self, spool: Spool | None, note: SessionNote, outbox: Outbox, api: ApiClient):
+    def __init__(self, spool: Spool, note: SessionNote, outbox: Outbox, api: ApiClient) -> None:
         self._spool = spool
         self._note = note
         self._outbox = outbox
@@ -38,8 +38,6 @@ class Heir:
         return dead
 
     async def _restore(self) -> None:
-        if self._spool is None:
-            return
         try:
             left = await asyncio.to_thread(_read, self._spool)
         except (OSError, SpoolError) as error:
@@ -54,6 +52,8 @@ class Heir:
                 len(left.results),
                 len(left.deliveries),
             )
+        if self._spool.damaged:
+            log.error("%d records of unsent output are damaged and lost", self._spool.damaged)
         if self._spool.strangers:
             log.warning(
                 "%d files of unsent output are for another API_URL: they wait for an agent that "

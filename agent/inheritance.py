@@ -4,6 +4,7 @@ session   the id of the newest session, until that is closed
 spool/    see `agent.spool`
 """
 
+import contextlib
 import logging
 import os
 from collections import defaultdict
@@ -66,7 +67,8 @@ class SessionNote:
 
     def clear(self) -> None:
         """The session is closed: nothing of it is left."""
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # else the next agent says that it replaces the session
+            self._path.unlink()
 
 
 class Inheritance(NamedTuple):

@@ -119,7 +119,9 @@ class Spool:
         self.bytes = 0
         """What all segments take on the disk; any thread may look."""
         self.strangers = 0
-        """Segments that `recover` found, for another API."""
+        """Segments that `recover` found, for another API, or with a head that is damaged."""
+        self.damaged = 0
+        """Records that `recover` found, and nobody can read."""
 
     def recover(self) -> list[Found]:
         """All whole records that are there, oldest first; OSError if they cannot be read."""
@@ -130,32 +132,37 @@ class Spool:
         for number in numbers:
             frames = self._frames(number)
             head = next(frames, None)
-            if head is not None and head.record != self._head:
+            if head is not None and head[1] != self._head:
                 self.strangers += 1
                 continue
             self._resize(number, self._path(number).stat().st_size)
             before = len(found)
-            found += frames
+            for place, record in frames:
+                if record is None:
+                    self.damaged += 1
+                else:
+                    found.append(Found(place, record))
             if len(found) == before:
                 self.drop(number)
         return found
 
-    def _frames(self, number: int) -> Iterator[Found]:
-        """Records up to the first that is torn: an agent died while it wrote that."""
+    def _frames(self, number: int) -> Iterator[tuple[Place, Record | None]]:
+        """Records, None where one is damaged; up to one that was being written at a death."""
         offset = 0
         with self._path(number).open("rb") as file:
             while head := file.read(_FRAME.size):
-                body = b""
-                if len(head) == _FRAME.size:
-                    size, _ = _FRAME.unpack(head)
-                    body = file.read(size)
-                try:
-                    record = _checked(head, body)
-                except SpoolError:
+                if len(head) < _FRAME.size:
+                    return
+                size, _ = _FRAME.unpack(head)
+                body = file.read(size)
+                if len(body) < size:
                     return
                 place = Place(number, offset, len(head) + len(body))
                 offset += place.size
-                yield Found(place, _without_bytes(record))
+                try:
+                    yield place, _without_bytes(_checked(head, body))
+                except SpoolError:
+                    yield place, None
 
     def write(self, records: Sequence[Record]) -> list[Place]:
         """Append records; all or none: OSError."""

@@ -59,7 +59,7 @@ class Worker:
         self._pace = Pace()
         self._attempts = Attempts()
         api_url = settings.api_url.rstrip("/")
-        spool = Spool(state.root / "spool", api_url) if settings.spool_bytes else None
+        spool = Spool(state.root / "spool", api_url)
         self._spooler = Spooler(spool, settings.spool_bytes)
         self._outbox = Outbox(settings.buffer_bytes, self._outbox_full, self._spooler)
         self._trees = Trees(state.id, settings.agent_name, link)

@@ -93,7 +93,9 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(SpoolError, match="not those"):
         spool.read(places[1])
-    assert [each.place for each in Spool(tmp_path, URL).recover()] == places[:1]
+    again = Spool(tmp_path, URL)
+    assert [each.place for each in again.recover()] == [places[0], places[2]]
+    assert again.damaged == 1
 
 
 def test_another_apis_output_waits_for_an_agent_of_that_api(tmp_path: Path) -> None:
