@@ -5,8 +5,9 @@ import contextlib
 import logging
 
 from agent.api_client import ApiClient, ApiError
-from agent.inheritance import Inheritance, SessionNote, rebuild
+from agent.inheritance import Inheritance, rebuild
 from agent.outbox import Outbox
+from agent.session_note import SessionNote
 from agent.spool import Spool, SpoolError
 from schema.sessions import Beat, Held
 

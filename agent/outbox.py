@@ -155,7 +155,7 @@ class Outbox:
     async def take(self, max_bytes: int, max_items: int) -> Batch:
         """Wait until something may leave, and take as much as fits: at least one item.
 
-        `returned` must follow.
+        `request_over` must follow.
         """
         while True:
             alone_s = self._alone_s()
@@ -165,7 +165,7 @@ class Outbox:
                     self._small_left_s[id(batch)] = self._clock()
                 if await self._load(batch):
                     return batch
-                self.returned(batch)
+                self.request_over(batch)
                 continue
             self._takeable.clear()
             with contextlib.suppress(TimeoutError):
@@ -181,7 +181,7 @@ class Outbox:
             read = await self._spooler.read(spooled)
         except BaseException:
             self.put_back(batch)
-            self.returned(batch)
+            self.request_over(batch)
             raise
         for parcel, chunk in read.items():
             if isinstance(chunk, SpoolError):
@@ -200,7 +200,7 @@ class Outbox:
         """Seconds for which a small batch that left must be alone."""
         return max(self._small_left_s.values(), default=-math.inf) + ALONE_S - self._clock()
 
-    def returned(self, batch: Batch) -> None:
+    def request_over(self, batch: Batch) -> None:
         """Note that the request with this batch is over."""
         if self._small_left_s.pop(id(batch), None) is not None:
             self._takeable.set()
@@ -227,7 +227,7 @@ class Outbox:
     def take_results(self, max_items: int) -> Batch:
         """Take what results wait for no chunk, perhaps none: a line may break with large bodies.
 
-        `returned` must follow.
+        `request_over` must follow.
         """
         batch = Batch([], [])
         self._pick_results(batch, {}, max_items)

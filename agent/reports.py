@@ -62,7 +62,7 @@ class Reports:
             try:
                 sent = await self._session.ask(send, backoff)
             finally:
-                self._outbox.returned(batch)
+                self._outbox.request_over(batch)
             failed = sent is None
             if failed:
                 # Fewer bytes have a better chance on a line that is slow or breaks.

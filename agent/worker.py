@@ -14,12 +14,12 @@ from agent.beats import Beats
 from agent.claims import Claims, Pace
 from agent.draining import Draining
 from agent.heir import Heir
-from agent.inheritance import SessionNote
 from agent.link import Link
 from agent.outbox import Outbox
 from agent.reports import MOST_BYTES, Reports
 from agent.runner import Runner
 from agent.session import CannotStartError, Session
+from agent.session_note import SessionNote
 from agent.settings import Settings
 from agent.spool import Spool
 from agent.spooler import Spooler

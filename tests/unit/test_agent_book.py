@@ -150,7 +150,7 @@ async def test_a_result_goes_with_or_after_its_last_chunk() -> None:
     outbox.settle_chunk(second.parcels[0])
     outbox.put_back(first)
     for batch in (first, second):
-        outbox.returned(batch)
+        outbox.request_over(batch)
     both = await outbox.take(10_000, 10)
     assert both.parcels == first.parcels
     assert both.parcels[0].record.chunk.resent
@@ -173,7 +173,7 @@ async def test_the_oldest_is_sent_first() -> None:
     batch = await outbox.take(10_000, 2)
     assert [parcel.delivery for parcel in batch.parcels] == [quiet, chatty]
     outbox.put_back(batch)
-    outbox.returned(batch)
+    outbox.request_over(batch)
     batch = await outbox.take(10_000, 3)
     assert [parcel.delivery for parcel in batch.parcels] == [quiet, chatty, chatty]
     outbox.close()
@@ -190,7 +190,7 @@ async def test_small_batches_leave_one_at_a_time_and_large_ones_beside_them() ->
         later = group.create_task(outbox.take(LARGE_BYTES, 10))
         await asyncio.sleep(0)
         assert not later.done()
-        outbox.returned(small)
+        outbox.request_over(small)
         assert [parcel.record.chunk.offset for parcel in (await later).parcels] == [1]
     noise = random.Random(1).randbytes(LARGE_BYTES)
     outbox.add(delivery, "stdout", Cut(2, len(noise), [noise], [(0, 3)], Kept()))
@@ -221,7 +221,7 @@ async def test_a_small_batch_that_is_stuck_does_not_hold_up_the_others() -> None
         later = group.create_task(outbox.take(LARGE_BYTES, 10))
         await asyncio.sleep(0)
         assert not later.done()  # the second is alone in its turn
-        outbox.returned(second)
+        outbox.request_over(second)
         third = await asyncio.wait_for(later, 10)
     assert [batch.parcels[0].record.chunk.offset for batch in (stuck, second, third)] == [0, 1, 2]
     outbox.close()

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent import spool as module
-from agent.inheritance import SessionNote, rebuild
+from agent.inheritance import rebuild
 from agent.parcels import Delivery, Parcel, TailParcel
+from agent.session_note import SessionNote
 from agent.spool import ChunkRecord, Kept, Record, ResultRecord, Spool, SpoolError
 from agent.streams import Cut, MarkClock, StreamBuffer, Tail
 from schema import marks

@@ -58,7 +58,7 @@ class _Desk:
             self.outbox.settle_chunk(parcel)
         for delivery in batch.deliveries:
             self.outbox.settle_result(delivery)
-        self.outbox.returned(batch)
+        self.outbox.request_over(batch)
 
     async def files(self) -> int:
         """Count the segments, when the thread is through."""
@@ -114,7 +114,7 @@ async def test_what_waits_goes_to_the_disk_and_is_sent_as_it_was(
     assert data == b"a" * 1000 + b"b" * 1000
     assert batch.deliveries == [one.delivery]
     one.outbox.put_back(batch)
-    one.outbox.returned(batch)
+    one.outbox.request_over(batch)
     assert all(parcel.chunk is None for parcel in batch.parcels)
     again, data = await one.send()
     assert data == b"a" * 1000 + b"b" * 1000
@@ -243,7 +243,7 @@ async def test_a_disk_that_cannot_be_written_is_told_once(
         batch, data = await one.send()
         assert data == b"1"
         one.outbox.put_back(batch)
-        one.outbox.returned(batch)
+        one.outbox.request_over(batch)
         one.folder.unlink()
         async with _nothing_logged(caplog):
             await one.turn(100)
