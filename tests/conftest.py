@@ -14,12 +14,18 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from api.migrate import migrate
 from api.pgfolder import FolderLock
 from api.postgres import EmbeddedPostgres, PostgresStartError
 
 _numbers = itertools.count(1)
+
+# HYPOTHESIS_PROFILE=deep searches for minutes, wherever a test leaves the number to the profile.
+settings.register_profile("deep", max_examples=2000, stateful_step_count=100, print_blob=True)
+if profile := os.environ.get("HYPOTHESIS_PROFILE"):
+    settings.load_profile(profile)
 
 
 @pytest.fixture(scope="session")
