@@ -11,6 +11,7 @@ import pytest
 
 from agent.link import Link
 from agent.process import Rules, start
+from agent.process_table import Table
 from agent.trees import Trees
 from tests.agent.conftest import StartAgent, eventually, leaving, runs, told_pid
 from tests.agent.fake_api import FakeApi
@@ -223,6 +224,31 @@ def _zombies(worker: psutil.Process) -> list[psutil.Process]:
             if child.status() == psutil.STATUS_ZOMBIE:
                 found.append(child)
     return found
+
+
+def test_a_look_in_which_the_worker_was_stopped_is_soon_followed_by_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it saw is old by then, and whoever is to be ended may not be in it."""
+    now_s = 0.0
+    looks: list[float] = []
+
+    def read() -> Table:
+        nonlocal now_s
+        looks.append(now_s)
+        now_s += 11  # SIGSTOP, SIGCONT
+        return Table(())
+
+    monkeypatch.setattr("agent.trees.read", read)
+    with Link(1) as link:
+        trees = Trees("0123", "tester", link, lambda: now_s)
+        trees.look()
+        now_s += 0.1
+        trees.look()
+        assert looks == [0], "only just now"
+        now_s += 0.2
+        trees.look()
+        assert len(looks) == 2
 
 
 async def test_adopted_processes_are_reaped(fake: FakeApi, run_agent: RunAgent) -> None:
