@@ -9,6 +9,7 @@ faults there were. Rules, by their names in findings:
     claimed twice   one attempt was started twice
     disagrees       the server says of an attempt what its processes did not do
     lost causeless  an attempt counts as lost, and nothing had happened to its agent
+    lost late       its agent was killed, and more than a lease later it still counted as running
     overlap         two attempts ran at a time: never where they are exclusive, else only where
                     the earlier one's agent was cut off, stopped or killed
     outlived        a process ran on after its task, or after its agent
@@ -20,13 +21,17 @@ from msgspec import Struct
 
 from loadtest.chaos.case import Case
 from loadtest.chaos.evidence import ALL_KILLED, PART_KILLED, SLACK_S, Evidence
+from loadtest.chaos.happened import EVERYBODY
 from loadtest.chaos.journal import Run
-from loadtest.chaos.limits import CRASH_LIMIT, KILL_GRACE_S, LEASE_S, PIPE_WAIT_S
+from loadtest.chaos.limits import CRASH_LIMIT, KILL_GRACE_S, LEASE_S, PIPE_WAIT_S, REAPER_S
 from loadtest.record import Violation
 from schema.tasks import FINAL, Attempt
 
 _GONE_S = KILL_GRACE_S + PIPE_WAIT_S + SLACK_S
 """By then nothing is left of a task that ended."""
+
+_LOST_S = LEASE_S + REAPER_S + SLACK_S
+"""By then an agent that was killed is known to be dead."""
 
 _HEARD_S = LEASE_S / 3 + 5
 """By then an agent that nothing cuts off hears that an attempt was given up: it waits up to five
@@ -136,6 +141,25 @@ def causes(known: Evidence) -> Iterator[Violation]:
         if not excused:
             what = f"attempt {attempt.attempt}: {attempt.reason}, {attempt.message}"
             yield known.wrong("lost causeless", what)
+        if attempt.reason == "agent_lost" and (late_s := _late_s(known, attempt)) > _LOST_S:
+            what = f"attempt {attempt.attempt}, {late_s:.2f} s after its agent was killed"
+            yield known.wrong("lost late", what)
+
+
+def _late_s(known: Evidence, attempt: Attempt) -> float:
+    """How long after its agent was killed an attempt was given up, where all else was well."""
+    agent, history = attempt.agent or "", known.history
+    began_s, ended_s = known.span_s(attempt)
+    kills = (
+        event.began_s
+        for event in history.near(began_s, ended_s)
+        if event.kind in (*PART_KILLED, *ALL_KILLED) and event.whom == agent
+    )
+    killed_s = min((at_s for at_s in kills if at_s > began_s), default=ended_s)
+    # After an outage the reaper waits a whole lease before it calls anybody dead.
+    if history.disturbed_s(EVERYBODY, killed_s - LEASE_S, ended_s):
+        return 0.0
+    return ended_s - killed_s
 
 
 def overlaps(known: Evidence) -> Iterator[Violation]:

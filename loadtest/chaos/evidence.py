@@ -52,10 +52,14 @@ class Evidence(Struct, frozen=True):
         """Make a finding."""
         return Violation(rule, self.where, what)
 
+    def span_s(self, attempt: Attempt) -> tuple[float, float]:
+        """When the server gave it out, and when it ended for the server."""
+        began_s = self.boot_s(attempt.started_at)
+        return began_s, began_s if attempt.finished_at is None else self.boot_s(attempt.finished_at)
+
     def excused(self, attempt: Attempt) -> bool:
         """Whether something happened by which its agent may have lost an attempt."""
-        began_s = self.boot_s(attempt.started_at)
-        ended_s = began_s if attempt.finished_at is None else self.boot_s(attempt.finished_at)
+        began_s, ended_s = self.span_s(attempt)
         enough_s = _CUT_OFF_EXCLUSIVE_S if self.case.script.exclusive else _CUT_OFF_S
         return self.lost(attempt.agent or "", began_s - SLACK_S, ended_s, enough_s)
 

@@ -202,6 +202,26 @@ def test_a_loss_needs_a_cause(history: History, *, excused: bool) -> None:
     assert found(checks.causes, known) == ([] if excused else ["lost causeless"])
 
 
+@pytest.mark.parametrize(
+    ("ended_s", "outage", "late"),
+    [
+        (21 + LEASE_S, False, False),
+        (21 + 2 * LEASE_S, False, True),
+        (21 + 2 * LEASE_S, True, False),  # then the reaper waits a whole lease
+    ],
+)
+def test_what_a_killed_agent_ran_is_given_up_when_its_lease_is_over(
+    ended_s: float, *, outage: bool, late: bool
+) -> None:
+    """It is killed a second after the start of its attempt."""
+    history = happened("agent killed for long", 21, 40)
+    if outage:
+        history.begin("API killed", "server-1", EVERYBODY, 20).ended_s = 21.5
+    lost = attempt(1, "agent_lost", finished_at=at(ended_s))
+    known = evidence("pending", lost, history=history)
+    assert found(checks.causes, known) == (["lost late"] if late else [])
+
+
 def test_an_exclusive_task_is_ended_by_shorter_outages() -> None:
     """Its agent cannot wait for the end of the lease."""
     history = happened("stalled", 20, 20.5)
