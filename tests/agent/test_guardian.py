@@ -189,10 +189,10 @@ async def test_signals_do_what_they_do_elsewhere_in_a_task(
 ) -> None:
     """What the agent ignores for itself must not be ignored by what it starts."""
     mask = fake.add("grep -E '^Sig(Blk|Ign):' /proc/self/status")
-    ended = {
-        name: fake.add(f"kill -{name} $$; echo survived")
-        for name in ("INT", "TERM", "HUP")  # bash has its own mind about SIGQUIT
-    }
+    # Under nohup SIGHUP is ignored by all, and that is meant. Bash has its own mind about SIGQUIT.
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    names = ("INT", "TERM") if nohup else ("INT", "TERM", "HUP")
+    ended = {name: fake.add(f"kill -{name} $$; echo survived") for name in names}
     async with run_agent("2") as agent:
         for name, task in ended.items():
             result = await fake.result(task)
@@ -200,7 +200,10 @@ async def test_signals_do_what_they_do_elsewhere_in_a_task(
         await fake.result(mask)
         agent.process.terminate()
         assert await agent.ends() == 0
-    assert {int(line.split(b":")[1], 16) for line in fake.log(mask).splitlines()} == {0}
+    # The threads library keeps those from 32 on for itself: this test may have inherited one.
+    standard = ((1 << 31) - 1) & ~nohup
+    masks = {int(line.split(b":")[1], 16) & standard for line in fake.log(mask).splitlines()}
+    assert masks == {0}
 
 
 async def test_an_exclusive_task_ends_with_its_lease_though_the_worker_stands_still(
