@@ -8,39 +8,43 @@ import os
 import resource
 import shutil
 import signal
-import socket
+import ssl
 import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import asyncpg
-from granian.constants import HTTPModes, Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.log import LogLevels
-from granian.server.mp import MPServer
+from granian.server.mp import MPServer, WorkerProcess
 
+from api import listening
+from api.listening import StartError
 from api.migrate import MigrationError, migrate
 from api.postgres import EmbeddedPostgres, PostgresStartError
 from api.settings import Settings, SettingsError
+from api.store import tokens as token_store
 
 _KILL_TIMEOUT_S = 10
 _BACKLOG = 4096
 _CONNECTIONS = 20_000  # Granian's backpressure counts connections, idle keep-alive ones too
 _BANNER_S = 60.0
+_OVERLAP_S = 10.0  # of a worker and the one that replaces it, which may take seconds to start
 _PR_SET_PDEATHSIG = 1
-
-
-class StartError(Exception):
-    """The server cannot start; the text is one line for the person who started it."""
+_log = logging.getLogger(__name__)
 
 
 class Server(MPServer):
     """Granian, whose workers first answer all parked requests when they shall stop."""
 
+    settings: Settings
     answered = False
     """Workers that die are started again for ever, once one has shown that they can work."""
 
@@ -52,12 +56,27 @@ class Server(MPServer):
             # Granian ends the server where one worker dies twice within 5.5 s.
             self.respawned_wrks.clear()
 
-    def signal_handler_interrupt(self, signum: int, frame: FrameType | None) -> None:
-        """Ask the workers to park nobody, then stop them."""
-        for worker in self.wrks:
-            if worker.inner.is_alive():
-                os.kill(worker.inner.pid, signal.SIGUSR1)
-        super().signal_handler_interrupt(signum, frame)  # type: ignore[no-untyped-call]  # untyped
+    def _spawn_worker(self, *args: Any, **named: Any) -> WorkerProcess:
+        worker: WorkerProcess = super()._spawn_worker(*args, **named)
+        # Where it is replaced as well as at the end of the server.
+        ending: Any = partial(_answer_and_end, worker.inner, worker.terminate)
+        worker.terminate = ending  # type: ignore[method-assign]  # its class is named nowhere
+        return worker
+
+    def signal_handler_reload(self, signum: int, frame: FrameType | None) -> None:
+        """Replace the workers one by one, as for a new certificate; stay with a good one."""
+        try:
+            listening.tls_files(self.settings)
+        except StartError as error:
+            _log.error("not reloaded: %s", error)
+            return
+        super().signal_handler_reload(signum, frame)  # type: ignore[no-untyped-call]  # untyped
+
+
+def _answer_and_end(process: BaseProcess, terminate: Callable[[], None]) -> None:
+    if process.is_alive() and process.pid is not None:
+        os.kill(process.pid, signal.SIGUSR1)
+    terminate()
 
 
 def worker_app() -> Callable[..., Awaitable[None]]:
@@ -83,15 +102,18 @@ def main() -> int:
             format="%(levelname).1s %(name)s: %(message)s",
         )
         logging.getLogger("_granian").setLevel(logging.WARNING)
-        _check_listening(settings)
+        listening.check_port(settings)
+        listening.tls_files(settings)
         data_dir = Path(settings.data_dir).resolve()
         url = settings.database_url
         if url is None:
             connections = settings.workers * (settings.pool_size + 2) + 20
             postgres = EmbeddedPostgres(data_dir, max_connections=connections)
             url = postgres.start()
-        asyncio.run(_prepare(url))
-        _serve(settings, url, data_dir)
+        guarded = asyncio.run(_prepare(settings, url))
+        if warning := listening.warning(settings):
+            _log.warning(warning)
+        _serve(settings, url, data_dir, guarded=guarded)
     except (SettingsError, PostgresStartError, MigrationError, StartError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return 1
@@ -101,27 +123,8 @@ def main() -> int:
     return 0
 
 
-def _check_listening(settings: Settings) -> None:
-    if not settings.loopback and settings.token is None:
-        raise StartError(
-            f"HOST={settings.host} lets other machines run commands on every agent: "
-            "set TOKEN to a secret of at least 16 characters first, or use HOST=127.0.0.1"
-        )
-    # The workers share the port, so another server that shares it too would go unnoticed.
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM
-        )[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise StartError(
-            f"cannot listen on HOST={settings.host} PORT={settings.port}: {error.strerror or error}"
-        ) from None
-
-
-async def _prepare(url: str) -> None:
+async def _prepare(settings: Settings, url: str) -> bool:
+    """Bring the schema up to date; returns whether tokens are asked for."""
     try:
         connection = await asyncpg.connect(url, timeout=10)
     except (
@@ -135,12 +138,15 @@ async def _prepare(url: str) -> None:
         raise StartError(f"DATABASE_URL cannot be reached: {why}") from None
     try:
         for name in await migrate(connection):
-            logging.getLogger(__name__).info("applied %s", name)
+            _log.info("applied %s", name)
+        stored = await token_store.changed(connection, None)
+        listening.check_tokens(settings, stored=bool(stored))
+        return bool(stored or settings.tokens)
     finally:
         await connection.close()
 
 
-def _serve(settings: Settings, url: str, data_dir: Path) -> None:
+def _serve(settings: Settings, url: str, data_dir: Path, *, guarded: bool) -> None:
     metrics = data_dir / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(parents=True)
@@ -149,6 +155,7 @@ def _serve(settings: Settings, url: str, data_dir: Path) -> None:
     )
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    certificate, key = listening.tls_files(settings) or (None, None)
     server: Any = Server(
         "api.__main__:worker_app",
         factory=True,
@@ -163,22 +170,31 @@ def _serve(settings: Settings, url: str, data_dir: Path) -> None:
         backlog=_BACKLOG,
         backpressure=_CONNECTIONS,
         respawn_failed_workers=True,
+        respawn_interval=_OVERLAP_S,
         workers_kill_timeout=_KILL_TIMEOUT_S,
         log_level=LogLevels.warning,
         log_access=False,
+        ssl_cert=certificate,
+        ssl_key=key,
+        ssl_protocol_min=SSLProtocols.tls12,
     )
-    threading.Thread(target=_announce, args=(settings, server), daemon=True).start()
+    server.settings = settings
+    threading.Thread(target=_announce, args=(settings, server, guarded), daemon=True).start()
     server.serve()
 
 
-def _announce(settings: Settings, server: Any) -> None:
+def _announce(settings: Settings, server: Any, guarded: bool) -> None:
     """Say one line when the server answers."""
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", ""} else settings.host  # noqa: S104
-    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    url = listening.own_url(settings)
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # our own port: the certificate is for another name
     deadline = time.monotonic() + _BANNER_S
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"{url}/health/ready", timeout=2):  # noqa: S310 - our own
+            with urllib.request.urlopen(  # noqa: S310 - our own
+                f"{url}/health/ready", timeout=2, context=context
+            ):
                 break
         except OSError:
             time.sleep(0.05)
@@ -186,7 +202,7 @@ def _announce(settings: Settings, server: Any) -> None:
         return
     server.answered = True
     where = "the embedded PostgreSQL" if settings.database_url is None else "DATABASE_URL"
-    guard = "" if settings.token else "; no token is asked for"
+    guard = "" if guarded else "; no token is asked for"
     print(f"listening on {url} with {settings.workers} workers over {where}{guard}", flush=True)
 
 

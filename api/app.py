@@ -10,12 +10,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
+from api.access import READ, guard
 from api.claims import Claims
 from api.database import AWAY, Database
-from api.front import Front, Room
+from api.front import Front
+from api.gate import Gate
 from api.lanes import Lanes
 from api.metrics import watch_depths
 from api.notices import Notices
@@ -23,12 +27,14 @@ from api.problems import HANDLERS
 from api.pulled import PulledAttempts
 from api.reaper import Reaper
 from api.reports import Reports
-from api.routes import agents, compat, groups, home, logs, tasks
+from api.room import Room
+from api.routes import agents, audit, compat, groups, home, login, logs, tasks, tokens
 from api.routes.described import add_bodies
 from api.routes.services import Services
 from api.sessions import Sessions
 from api.settings import Settings
 from api.store import keys
+from api.tokens import Tokens
 from api.writing import Writer
 
 T = TypeVar("T")
@@ -51,15 +57,17 @@ def create_app(settings: Settings | None = None) -> Front:
     async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         async with running(known) as services:
             app.state["services"] = services
+            front.gate = Gate(services.tokens, services.lease_key)
             yield
 
     app = Litestar(
         [
             handler
-            for each in (home, tasks, logs, agents, groups, compat)
+            for each in (home, tasks, logs, agents, groups, compat, tokens, audit, login)
             for handler in each.HANDLERS
         ],
         lifespan=[lifespan],
+        guards=[guard],
         exception_handlers=HANDLERS,
         request_max_body_size=None,  # api.bodies reads bodies, and names the limit
         openapi_config=OpenAPIConfig(
@@ -67,19 +75,25 @@ def create_app(settings: Settings | None = None) -> Front:
             version="0.1.0",
             description="Hand over shell tasks; agents run them and send back results and logs. "
             "Errors are `application/problem+json` (RFC 9457).",
-            path="/schema",
+            openapi_router=Router("/schema", route_handlers=[], opt=READ, include_in_schema=False),
+            components=Components(
+                security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}
+            ),
+            security=[{"token": []}],
             use_handler_docstrings=True,
-            render_plugins=[],
+            # Others are pages that load scripts of strangers into a browser that may be logged in.
+            render_plugins=[JsonRenderPlugin()],
         ),
         logging_config=None,
     )
     add_bodies(app.openapi_schema)
-    return Front(
+    front = Front(
         app,
         [compat.pull, agents.claim, agents.report, agents.beat, tasks.submit],
-        token=known.token,
         room=Room(known.max_bodies_bytes, known.max_body_bytes),
+        most_requests=known.max_requests,
     )
+    return front
 
 
 @asynccontextmanager
@@ -92,6 +106,8 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
         notices = Notices(database.connect)
         lanes = Lanes(database, settings.max_lanes)
         await _patiently(lanes.refresh)
+        tokens = Tokens(database, notices, settings.tokens, loopback=settings.loopback)
+        await _patiently(tokens.refresh)
         sessions = Sessions(database, settings.lease_s, lease_key)
         claims = Claims(database, lanes, notices)
         writer = Writer(
@@ -106,9 +122,13 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
         notices.on_queued = claims.wake
         notices.on_sessions = sessions.wake
 
+        tokens.on_revoked = lambda name: claims.end(sessions.revoke(name))
+        notices.on_tokens = tokens.changed_elsewhere
+
         def look_again() -> None:
             claims.wake_all()
             sessions.wake_all()
+            tokens.changed_elsewhere()
 
         def stop_parking() -> None:
             claims.stop()
@@ -125,6 +145,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
                 group.create_task(_for_ever(name, run))
                 for name, run in {
                     "notices": notices.run,
+                    "tokens": tokens.run,
                     "sessions": sessions.run,
                     "claims": claims.run,
                     "writer": writer.run,
@@ -147,6 +168,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
                 yield Services(
                     settings,
                     database,
+                    tokens,
                     lanes,
                     notices,
                     sessions,

@@ -103,17 +103,20 @@ def header(request: Request[Any, Any, Any], name: bytes) -> str:
     return ""
 
 
-async def _read(request: Request[Any, Any, Any], most: int) -> bytes:
+async def read(
+    request: Request[Any, Any, Any], most: int, setting: str = " (MAX_BODY_BYTES)"
+) -> bytes:
+    """The body as it comes, of at most `most` bytes; a 4xx problem, which names the setting."""
     try:
         async with asyncio.timeout(_BODY_S):
-            return await _receive(request, most)
+            return await _receive(request, most, setting)
     except TimeoutError:
         raise ProblemError(
             HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {_BODY_S:.0f} s"
         ) from None
 
 
-async def _receive(request: Request[Any, Any, Any], most: int) -> bytes:
+async def _receive(request: Request[Any, Any, Any], most: int, setting: str) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
@@ -125,7 +128,7 @@ async def _receive(request: Request[Any, Any, Any], most: int) -> bytes:
         if size > most:
             raise ProblemError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the body is larger than {most} bytes (MAX_BODY_BYTES)",
+                f"the body is larger than {most} bytes{setting}",
             )
         if not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -140,7 +143,7 @@ async def decoded(
     be none. Large bodies are inflated and decoded in a thread; how large one is that comes as gzip
     it says itself, and where it lies the event loop waits for it.
     """
-    body = await _read(request, most)
+    body = await read(request, most)
     encoding = header(request, b"content-encoding")
     if encoding not in {"", "identity", "gzip", "x-gzip"}:
         raise ProblemError(

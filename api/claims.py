@@ -14,7 +14,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from operator import itemgetter
 
 from api.database import Database, Kept
@@ -119,6 +119,12 @@ class Claims:
         """Anything may be pending."""
         self._regroup()
         self._lines.wake()
+
+    def end(self, sessions: Iterable[int]) -> None:
+        """These have ended against their agents' will: who waits for them is given nothing."""
+        for number in sessions:
+            if waiter := self._by_session.get(number):
+                self._leave(waiter)
 
     def stop(self) -> None:
         """Park nobody any more: the server goes away. Who is in a statement is answered by that."""

@@ -6,31 +6,29 @@ that their handlers do anyway. So the same handlers, which litestar knows and de
 called from here.
 """
 
-import asyncio
-import hmac
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from litestar import Litestar, Request
 from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import HTTPScope, Receive, Scope, Send
+from litestar.utils import normalize_path
 
+from api import access
+from api.access import Access, Who
+from api.gate import Gate, take_from_path
+from api.metrics import DENIED
 from api.problems import ProblemError, response_to
+from api.room import SMALL_BYTES, RawHeaders, Room
 
 AnyRequest = Request[Any, Any, Any]
 Handler = Callable[[AnyRequest], Awaitable[Any]]
 
-_SMALL_BYTES = 65_536
-"""Smaller bodies always pass: a beat or a result must not wait for somebody's logs."""
-
-_WAIT_FOR_ROOM_S = 20.0
-_OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
 _encode = msgspec.json.Encoder().encode
-RawHeaders = Mapping[bytes, bytes]
 
 
 class Exchange:
@@ -44,42 +42,59 @@ class Exchange:
         self.receive = receive
 
 
+class _Hot(NamedTuple):
+    handler: Handler
+    status: int
+    access: Access
+
+
 class Front:
     """The ASGI application of one worker: a litestar application behind the guards."""
 
     def __init__(
-        self,
-        app: Litestar,
-        hot: Sequence[HTTPRouteHandler],
-        *,
-        token: str | None,
-        room: "Room",
+        self, app: Litestar, hot: Sequence[HTTPRouteHandler], *, room: Room, most_requests: int
     ) -> None:
         self.app = app
-        self._hot: dict[tuple[str, str], tuple[Handler, int]] = {
-            (method, path): (handler.fn, handler.status_code)
+        self.gate: Gate | None = None
+        """Set when the worker has started: before that it serves nobody."""
+        self._hot: dict[tuple[str, str], _Hot] = {
+            (method, path): _Hot(handler.fn, handler.status_code, access.access_of(handler))
             for handler in hot
             for method in handler.http_methods
             for path in handler.paths
         }
-        self._expected = None if token is None else f"Bearer {token}".encode()
+        self._open = access.open_routes(app.routes)
         self._room = room
+        self._most_requests = most_requests
+        self._requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; problems that are found here are answered here."""
         if scope["type"] != ScopeType.HTTP:
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
+        in_path = take_from_path(scope)
+        place = (scope["method"], scope["path"])
+        if place in self._open:
+            await self.app(scope, receive, send)
+            return
+        self._requests += 1
         try:
-            self._check_token(scope, headers)
+            self._check_room_for_one()
+            headers = dict(scope["headers"])
+            assert self.gate is not None, "the worker has not started"
+            who = self.gate.known(headers) or await self._stranger(headers, place, in_path)
+            scope["user"] = who
+            hot = self._hot.get(place)
+            if hot is not None:
+                hot.access.check(who, in_path=in_path is not None)
             size = self._room.size(headers)
-            if size <= _SMALL_BYTES:
-                await self._serve(scope, receive, send)
+            if size <= SMALL_BYTES:
+                await self._serve(hot, scope, receive, send)
                 return
             await self._room.enter(size)
             try:
-                await self._serve(scope, receive, send)
+                await self._serve(hot, scope, receive, send)
             finally:
                 self._room.leave(size)
         except Exception as error:  # noqa: BLE001 - litestar answers its own; these are from here
@@ -87,18 +102,58 @@ class Front:
             request: Request[Any, Any, Any] = Request(scope, receive, send)
             response = response_to(request, error).to_asgi_response(None, request)
             await response(scope, receive, send)
+        finally:
+            self._requests -= 1
 
-    async def _serve(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        hot = self._hot.get((scope["method"], scope["path"]))
+    def _check_room_for_one(self) -> None:
+        if self._requests > self._most_requests:
+            raise ProblemError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"more than {self._most_requests} requests are under way here (MAX_REQUESTS);"
+                " come back",
+                retry_after_s=1,
+            )
+
+    async def _stranger(
+        self, headers: RawHeaders, place: tuple[str, str], in_path: bytes | None
+    ) -> Who:
+        """Whoever brings something that has to be looked up; 401 if that comes to nothing."""
+        assert self.gate is not None, "the worker has not started"
+        who = await self.gate.find(place[0], headers, in_path)
+        if who is None:
+            raise self._unknown(place)
+        return who
+
+    def _unknown(self, place: tuple[str, str]) -> ProblemError:
+        """401, and which role would do, where there is such a route."""
+        method, path = place
+        try:
+            _, handler, *_ = self.app.asgi_router.handle_routing(
+                path=normalize_path(path), method=cast("Any", method)
+            )
+            roles = access.access_of(handler).roles
+        except (HTTPException, KeyError):
+            roles = ()
+        needed = f" with the role {access.one_of(roles)}" if roles else ""
+        DENIED.labels("401").inc()
+        return ProblemError(
+            HTTPStatus.UNAUTHORIZED,
+            f"this needs a token{needed}: send one that is in force as `Authorization: Bearer …`"
+            " (TOKEN)",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    async def _serve(
+        self, hot: _Hot | None, scope: HTTPScope, receive: Receive, send: Send
+    ) -> None:
         if hot is None:
             await self.app(scope, receive, send)
             return
-        handler, status = hot
-        body = _encode(await handler(cast("AnyRequest", Exchange(self.app, scope, receive))))
+        body = _encode(await hot.handler(cast("AnyRequest", Exchange(self.app, scope, receive))))
         await send(
             {
                 "type": "http.response.start",
-                "status": status,
+                "status": hot.status,
                 "headers": [
                     (b"content-type", b"application/json"),
                     (b"content-length", b"%d" % len(body)),
@@ -106,69 +161,3 @@ class Front:
             }
         )
         await send({"type": "http.response.body", "body": body, "more_body": False})
-
-    def _check_token(self, scope: HTTPScope, headers: RawHeaders) -> None:
-        if self._expected is None or scope["path"] in _OPEN_PATHS:
-            return
-        brought = headers.get(b"authorization", b"")
-        if not hmac.compare_digest(brought, self._expected):
-            raise ProblemError(
-                HTTPStatus.UNAUTHORIZED,
-                "send the server's token as `Authorization: Bearer …` (TOKEN)",
-            )
-
-
-class Room:
-    """How much the bodies of requests may hold of the process's memory.
-
-    Sixty bodies of 15 MB in one moment took 1.3 GB. Counted from a request's first byte to its
-    answer, at the size that it announces. Where there is no room, large ones wait, unread, in
-    their order: agents of old lose what they are not allowed to send.
-    """
-
-    def __init__(self, most_bytes: int, most_of_one: int) -> None:
-        self._most_bytes = most_bytes
-        self._most_of_one = most_of_one
-        self._held = 0
-        self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    def size(self, headers: RawHeaders) -> int:
-        """Bytes that the body may have.
-
-        One that is compressed, or does not say its length, may be as large as any.
-        """
-        length = headers.get(b"content-length")
-        if b"transfer-encoding" in headers or (length and b"content-encoding" in headers):
-            return self._most_of_one
-        return min(int(length), self._most_of_one) if length and length.isdigit() else 0
-
-    async def enter(self, size: int) -> None:
-        """Wait for room, which `leave` gives back. A 503 problem after some time."""
-        if not self._line and self._fits(size):
-            self._held += size
-            return
-        entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append((size, entered))
-        try:
-            async with asyncio.timeout(_WAIT_FOR_ROOM_S):
-                await entered
-        except TimeoutError:
-            if entered.done() and not entered.cancelled():
-                self.leave(size)  # it was let in at that very moment
-            raise ProblemError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "more large bodies arrive than there is room for; come back",
-                retry_after_s=1,
-            ) from None
-
-    def leave(self, size: int) -> None:
-        """The request is answered."""
-        self._held -= size
-        while self._line and (self._line[0][1].done() or self._fits(self._line[0][0])):
-            wanted, entered = self._line.popleft()
-            if not entered.done():
-                self._held += wanted
-                entered.set_result(None)
-
-    def _fits(self, size: int) -> bool:
-        return not self._held or self._held + size <= self._most_bytes

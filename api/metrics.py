@@ -29,6 +29,7 @@ RESULTS = Counter("dw_results", "Results by verdict", ["verdict"])
 WAITING = Gauge(
     "dw_waiting", "Requests that wait, parked claims too", ["what"], multiprocess_mode="livesum"
 )
+DENIED = Counter("dw_denied", "Requests without a token, or the right one", ["status"])
 LOST = Counter("dw_attempts_lost", "Attempts whose agent was lost")
 
 

@@ -32,6 +32,8 @@ class Notice(Struct, frozen=True, omit_defaults=True):
     """The lowest place of new pending tasks, for each lane and priority."""
     sessions: tuple[int, ...] = ()
     """Sessions with something to tell to their agents."""
+    tokens: bool = False
+    """Tokens were made or revoked."""
 
 
 _decode = msgspec.json.Decoder(Notice).decode
@@ -45,9 +47,11 @@ class Notices:
         self._connect = connect
         self._queued: dict[tuple[int, int], Queued] = {}
         self._sessions: set[int] = set()
+        self._tokens = False
         self._changed = asyncio.Event()
         self.on_queued: Callable[[Sequence[Queued]], None] = lambda _: None
         self.on_sessions: Callable[[Iterable[int]], None] = lambda _: None
+        self.on_tokens: Callable[[], None] = lambda: None
         self.on_reconnect: Callable[[], None] = lambda: None
 
     def tasks_queued(self, queued: Iterable[Queued]) -> None:
@@ -65,6 +69,11 @@ class Notices:
             self.on_sessions(new)
             self._sessions |= new
             self._changed.set()
+
+    def tokens_changed(self) -> None:
+        """Tokens were made or revoked, committed; this process knows it."""
+        self._tokens = True
+        self._changed.set()
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -98,23 +107,30 @@ class Notices:
             self._changed.clear()
             queued, self._queued = self._queued, {}
             sessions, self._sessions = self._sessions, set()
+            tokens, self._tokens = self._tokens, False
             try:
-                await self._send(connection, list(queued.values()), list(sessions))
+                await self._send(connection, list(queued.values()), list(sessions), tokens=tokens)
             except BaseException:
                 _lowest(self._queued, queued.values())
                 self._sessions |= sessions
+                self._tokens |= tokens
                 self._changed.set()
                 raise
             await asyncio.sleep(_COLLECT_S)
 
     async def _send(
-        self, connection: asyncpg.Connection, queued: list[Queued], sessions: list[int]
+        self,
+        connection: asyncpg.Connection,
+        queued: list[Queued],
+        sessions: list[int],
+        *,
+        tokens: bool,
     ) -> None:
         payloads = [
             _encode(
-                Notice(tuple(queued[at : at + _MOST]), tuple(sessions[at : at + _MOST]))
+                Notice(tuple(queued[at : at + _MOST]), tuple(sessions[at : at + _MOST]), tokens)
             ).decode()
-            for at in range(0, max(len(queued), len(sessions)), _MOST)
+            for at in range(0, max(len(queued), len(sessions), tokens), _MOST)
         ]
         await connection.execute(
             "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload",
@@ -133,6 +149,8 @@ class Notices:
             self.on_queued(notice.queued)
         if notice.sessions:
             self.on_sessions(notice.sessions)
+        if notice.tokens:
+            self.on_tokens()
 
 
 def _lowest(

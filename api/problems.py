@@ -25,9 +25,14 @@ class ProblemError(HTTPException):
     """Ends a request with a problem."""
 
     def __init__(
-        self, status: HTTPStatus, detail: str, *, retry_after_s: float | None = None
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(detail=detail, status_code=status)
+        super().__init__(detail=detail, status_code=status, headers=headers)
         self.retry_after_s = retry_after_s
 
 

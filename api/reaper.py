@@ -14,6 +14,7 @@ from api.metrics import LOST
 from api.notices import Notices
 from api.settings import Settings
 from api.store import Connection
+from api.store import audit as audit_store
 from api.store import logs as log_store
 from api.store import results as result_store
 from api.store import sessions as session_store
@@ -112,7 +113,7 @@ class Reaper:
         return longest_s if next_s is None else min(longest_s, max(shortest_s, next_s))
 
     async def _upkeep(self) -> float:
-        """Make partitions ahead, drop expired ones."""
+        """Make partitions ahead, drop expired ones, and what is too old of the audit."""
         await self.prepare()
         connection = await self._database.connect()
         try:
@@ -124,6 +125,9 @@ class Reaper:
         finally:
             connection.terminate()
         await self._days_changed()
+        async with self._database.acquire() as one:
+            while await audit_store.drop_entries(one, self._settings.audit_days):
+                pass
         return _UPKEEP_S
 
 

@@ -35,9 +35,11 @@ class SessionGoneError(ProblemError):
 class Session:
     """One live session as this process knows it."""
 
-    def __init__(self, number: int, labels: tuple[str, ...]) -> None:
+    def __init__(self, number: int, labels: tuple[str, ...], token: str | None) -> None:
         self.number = number
         self.labels = labels
+        self.token = token
+        """Name of the token that it is bound to."""
         self.drain = False
         """What the last look knew: a renewal that knows otherwise makes its beat look again."""
         self.renewed_at = 0.0
@@ -78,25 +80,31 @@ class Sessions:
         """Looks that wait for a connection."""
         return self._rows.depth + self._held.depth
 
-    async def open(self, request: SessionOpen) -> SessionOpened:
-        """Start a session; end the one that it replaces, whose tasks the next tick queues again."""
+    async def open(self, request: SessionOpen, token: str | None) -> SessionOpened:
+        """Start a session; end the one that it replaces, whose tasks the next tick queues again.
+
+        One that another token opened is not replaced: its lease will end it.
+        """
         secret = secrets.token_urlsafe(16)
         sent_at = asyncio.get_running_loop().time()
         async with self._database.acquire() as connection, connection.transaction():
             if request.replaces is not None:
                 (old,) = await store.find_many(connection, [request.replaces])
-                if old is not None:
+                if old is not None and old.token in {None, token}:
                     await store.end_session(connection, old.id, "replaced")
-            number = await store.open_session(connection, secret, request)
-        if request.replaces is not None:
-            self._forget(request.replaces)
-        session = Session(number, request.labels)
+                    self._forget(request.replaces)
+            number = await store.open_session(connection, secret, request, token)
+        session = Session(number, request.labels, token)
         session.renewed_at = sent_at
         self._remember(secret, session)
         return SessionOpened(secret, self._lease_s)
 
-    async def find(self, secret: str) -> Session:
-        """The live session, and note that it was heard of; SessionGoneError."""
+    async def find(self, secret: str, token: str | None) -> Session:
+        """The live session, and note that it was heard of; SessionGoneError.
+
+        403 where another token opened it. One that was opened when no token was asked for goes on
+        with any.
+        """
         session = self._by_id.get(secret)
         now = asyncio.get_running_loop().time()
         if session is None or session.renewed_at + self._lease_s < now:
@@ -105,17 +113,21 @@ class Sessions:
             if row is None or row.ended:
                 self._forget(secret)
                 raise SessionGoneError
-            session = self._by_id.get(secret) or Session(row.id, row.labels)
+            session = self._by_id.get(secret) or Session(row.id, row.labels, row.token)
             session.renewed_at = now - row.age_s
             self._remember(secret, session)
+        if session.token != token and session.token is not None:
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN, "another token opened this session: open one with yours"
+            )
         session.touched = True
         return session
 
-    async def beat(self, request: Beat) -> BeatReply:
+    async def beat(self, request: Beat, token: str | None) -> BeatReply:
         """Answer at once if there is news for the agent, else when there is or the wait is over."""
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
-        session = await self.find(request.session)
+        session = await self.find(request.session, token)
         if request.closing:
             async with self._database.acquire() as connection:
                 await store.end_session(
@@ -195,6 +207,17 @@ class Sessions:
     def wake_all(self) -> None:
         """Anything may have changed."""
         self.wake(list(self._by_number))
+
+    def revoke(self, token: str) -> list[int]:
+        """Forget the sessions of a token that was revoked; the database has ended them."""
+        lost = {
+            secret: session.number
+            for secret, session in self._by_id.items()
+            if session.token == token
+        }
+        for secret in lost:
+            self._forget(secret)
+        return list(lost.values())
 
     def stop(self) -> None:
         """Park no beat any more: the server goes away."""

@@ -8,6 +8,17 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from schema.tokens import Role
+
+Secret = Annotated[str, Meta(min_length=16)]
+
+_ROLES: dict[str, Role] = {
+    "token": "admin",
+    "submit_token": "submit",
+    "read_token": "read",
+    "agent_token": "agent",
+}
+
 
 class SettingsError(Exception):
     """A variable of the environment has a value that cannot be used."""
@@ -28,8 +39,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The embedded PostgreSQL and its log, and the workers' metrics."""
     database_url: str | None = None
     """PostgreSQL 15 or newer; the embedded one when it is not set."""
-    token: Annotated[str, Meta(min_length=16)] | None = None
-    """When set, every request must bring it as `Authorization: Bearer …`."""
+    token: Secret | None = None
+    """An admin's token. The four of these are for simple installs: others are made by an admin, and
+    live in the database. Requests bring them as `Authorization: Bearer …`."""
+    submit_token: Secret | None = None
+    read_token: Secret | None = None
+    agent_token: Secret | None = None
+    tls_cert: str | None = None
+    """PEM file: the server's certificate and those between it and its authority's."""
+    tls_key: str | None = None
+    """PEM file of the private key."""
     pool_size: Annotated[int, Meta(ge=4, le=100)] = 8
     """Database connections of one worker, besides two; a third is for what people look at."""
     lease_s: Annotated[float, Meta(ge=1, le=3600)] = 60
@@ -46,10 +65,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Of all requests over 64 KiB that one worker works on; beyond it senders are told to wait."""
     max_queue_bytes: Annotated[int, Meta(ge=1024)] = 64 * 1024 * 1024
     """Reports that wait for the database in one worker; beyond it agents are told to wait."""
+    max_requests: Annotated[int, Meta(ge=1)] = 20_000
+    """Under way in one worker, parked ones too; the server takes as many connections."""
+    max_parked: Annotated[int, Meta(ge=1)] = 20_000
+    """Claims and beats of one token that wait in one worker."""
+    submissions_per_minute: Annotated[int, Meta(ge=0)] = 0
+    """Of one token, everywhere; 0: as many as it likes."""
     max_lanes: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     """Distinct sets of needs."""
     log_days: Annotated[int, Meta(ge=1, le=3650)] = 30
     """Days that logs are kept."""
+    audit_days: Annotated[int, Meta(ge=1, le=36_500)] = 365
+    """Days that the audit is kept."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
@@ -61,11 +88,24 @@ class Settings(Struct, frozen=True, kw_only=True):
             if environ.get(name.upper())
         }
         try:
-            return msgspec.convert(given, cls, strict=False)
+            settings = msgspec.convert(given, cls, strict=False)
         except msgspec.ValidationError as error:
             what, _, where = str(error).partition(" - at `$.")
-            name = where.rstrip("`").upper()
-            raise SettingsError(f"{name}={given.get(name.lower())!r}: {what}") from None
+            name = where.rstrip("`")
+            shown = "(secret)" if name in _ROLES else repr(given.get(name))
+            raise SettingsError(f"{name.upper()}={shown}: {what}") from None
+        tokens = settings.tokens
+        if len({token for _, token in tokens.values()}) < len(tokens):
+            raise SettingsError(f"{' and '.join(tokens)}: each role needs a token of its own")
+        if (settings.tls_cert is None) != (settings.tls_key is None):
+            raise SettingsError("TLS_CERT and TLS_KEY: set both, or none")
+        return settings
+
+    @property
+    def tokens(self) -> dict[str, tuple[Role, str]]:
+        """Tokens of the environment, by their variables."""
+        found = ((name, role, getattr(self, name)) for name, role in _ROLES.items())
+        return {name.upper(): (role, token) for name, role, token in found if token is not None}
 
     @property
     def loopback(self) -> bool:

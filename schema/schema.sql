@@ -1,6 +1,10 @@
 -- What the migrations make of an empty database, by pg_dump. Made by `just schema`: do not edit.
 -- tests/store/test_migrations.py demands that it is up to date.
 
+CREATE FUNCTION public.audit_stays() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$ BEGIN RAISE EXCEPTION 'the audit is append-only'; END $$;
+
 CREATE TABLE public.attempts (
     task bigint NOT NULL,
     attempt integer NOT NULL,
@@ -17,6 +21,25 @@ CREATE TABLE public.attempts (
     signal smallint,
     reason text NOT NULL,
     message text
+);
+
+CREATE TABLE public.audit (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    task bigint,
+    tasks integer,
+    who text NOT NULL,
+    action text NOT NULL,
+    about text
+);
+
+ALTER TABLE public.audit ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.audit_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
 
 CREATE TABLE public.keys (
@@ -82,8 +105,9 @@ CREATE TABLE public.sessions (
     seen_at timestamp with time zone DEFAULT now() NOT NULL,
     ended_at timestamp with time zone,
     end_reason text,
+    token text,
     CONSTRAINT sessions_check CHECK (((ended_at IS NULL) = (end_reason IS NULL))),
-    CONSTRAINT sessions_end_reason_check CHECK ((end_reason = ANY (ARRAY['closed'::text, 'replaced'::text, 'lost'::text])))
+    CONSTRAINT sessions_end_reason_check CHECK ((end_reason = ANY (ARRAY['closed'::text, 'replaced'::text, 'lost'::text, 'revoked'::text])))
 )
 WITH (fillfactor='50');
 
@@ -152,8 +176,34 @@ ALTER TABLE public.tasks ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE public.tokens (
+    id bigint NOT NULL,
+    digest bytea NOT NULL,
+    name text NOT NULL,
+    role text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_by text NOT NULL,
+    used_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    CONSTRAINT tokens_digest_check CHECK ((length(digest) = 32)),
+    CONSTRAINT tokens_role_check CHECK ((role = ANY (ARRAY['admin'::text, 'submit'::text, 'read'::text, 'agent'::text])))
+)
+WITH (fillfactor='70');
+
+ALTER TABLE public.tokens ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.tokens_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 ALTER TABLE ONLY public.attempts
     ADD CONSTRAINT attempts_pkey PRIMARY KEY (task, attempt);
+
+ALTER TABLE ONLY public.audit
+    ADD CONSTRAINT audit_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.keys
     ADD CONSTRAINT keys_pkey PRIMARY KEY (name);
@@ -179,7 +229,17 @@ ALTER TABLE ONLY public.sessions
 ALTER TABLE ONLY public.tasks
     ADD CONSTRAINT tasks_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.tokens
+    ADD CONSTRAINT tokens_digest_key UNIQUE (digest);
+
+ALTER TABLE ONLY public.tokens
+    ADD CONSTRAINT tokens_pkey PRIMARY KEY (id);
+
+CREATE INDEX audit_submitted ON public.audit USING btree (who, id) WHERE (action = 'tasks submitted'::text);
+
 CREATE INDEX sessions_alive ON public.sessions USING btree (id) WHERE (ended_at IS NULL);
+
+CREATE INDEX sessions_token ON public.sessions USING btree (token) WHERE ((ended_at IS NULL) AND (token IS NOT NULL));
 
 CREATE INDEX tasks_due ON public.tasks USING btree (run_after) WHERE (status = 'scheduled'::text);
 
@@ -194,3 +254,13 @@ CREATE UNIQUE INDEX tasks_key ON public.tasks USING btree (key) WHERE (key IS NO
 CREATE INDEX tasks_name ON public.tasks USING btree (name, id) WHERE (name IS NOT NULL);
 
 CREATE INDEX tasks_queue ON public.tasks USING btree (lane, priority DESC, queue_seq) WHERE (status = 'pending'::text);
+
+CREATE INDEX tokens_changed ON public.tokens USING btree (COALESCE(revoked_at, created_at));
+
+CREATE UNIQUE INDEX tokens_name ON public.tokens USING btree (name) WHERE (revoked_at IS NULL);
+
+CREATE TRIGGER audit_no_delete BEFORE DELETE ON public.audit FOR EACH ROW WHEN ((old.at > (now() - '23:00:00'::interval))) EXECUTE FUNCTION public.audit_stays();
+
+CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON public.audit FOR EACH STATEMENT EXECUTE FUNCTION public.audit_stays();
+
+CREATE TRIGGER audit_no_update BEFORE UPDATE ON public.audit FOR EACH ROW EXECUTE FUNCTION public.audit_stays();

@@ -7,7 +7,8 @@ import msgspec
 from litestar import Request, get, post
 from litestar.params import FromPath, FromQuery
 
-from api import bodies
+from api import access, bodies
+from api.access import who_asks
 from api.problems import ProblemError, not_found
 from api.routes.described import body
 from api.routes.services import services, while_connected
@@ -30,18 +31,20 @@ _SESSION = "d0k6l6Uu0o4JmJ2v3CXl2g"
 @post(
     "/sessions",
     tags=["agents"],
+    opt=access.AGENT,
     operation_class=body(SessionOpen, {"agent": "pixel-wall-3", "labels": ["android"], "slots": 4}),
 )
 async def open_session(request: Request[Any, Any, Any]) -> SessionOpened:
     """Start one life of an agent. Keep the id secret: it is all that later requests must prove."""
     found = services(request)
     sent = await bodies.decoded(request, _session_open, found.settings.max_body_bytes)
-    return await found.sessions.open(sent)
+    return await found.sessions.open(sent, who_asks(request).token)
 
 
 @post(
     "/beats",
     tags=["agents"],
+    opt=access.AGENT,
     status_code=200,
     operation_class=body(Beat, {"session": _SESSION, "held": [[17, 1]], "wait": 20}),
 )
@@ -49,14 +52,14 @@ async def beat(request: Request[Any, Any, Any]) -> BeatReply:
     """Say what is held; be told, at once or when it happens, what to cancel, or to drain."""
     found = services(request)
     sent = await bodies.decoded(request, _beat, found.settings.max_body_bytes)
-    if sent.wait == 0:
-        return await found.sessions.beat(sent)
-    return await while_connected(request, found.sessions.beat(sent))
+    beat_ = found.sessions.beat(sent, who_asks(request).token)
+    return await (while_connected(request, beat_) if sent.wait else beat_)
 
 
 @post(
     "/claims",
     tags=["agents"],
+    opt=access.AGENT,
     status_code=200,
     operation_class=body(ClaimRequest, {"session": _SESSION, "slots": 4, "wait": 20}),
 )
@@ -68,7 +71,7 @@ async def claim(request: Request[Any, Any, Any]) -> ClaimReply:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST, "the body: `slots` or `ahead` must be at least 1 - at `$.slots`"
         )
-    session = await found.sessions.find(sent.session)
+    session = await found.sessions.find(sent.session, who_asks(request).token)
     tasks = await found.claims.take(
         session,
         sent.slots,
@@ -82,6 +85,7 @@ async def claim(request: Request[Any, Any, Any]) -> ClaimReply:
 @post(
     "/reports",
     tags=["agents"],
+    opt=access.AGENT,
     status_code=200,
     operation_class=body(
         Report,
@@ -104,11 +108,11 @@ async def report(request: Request[Any, Any, Any]) -> ReportReply:
         )
     decoder = found.reports.decoder(_report_msgpack if kind == MSGPACK else _report_json)
     received = await bodies.decoded(request, decoder, found.settings.max_body_bytes)
-    await found.sessions.find(received.report.session)
+    await found.sessions.find(received.report.session, who_asks(request).token)
     return await found.reports.accept(received)
 
 
-@get("/agents", tags=["agents"])
+@get("/agents", tags=["agents"], opt=access.READ)
 async def list_agents(
     request: Request[Any, Any, Any], *, ended: FromQuery[bool] = False, name: Text = None
 ) -> list[Agent]:
@@ -117,7 +121,7 @@ async def list_agents(
         return await session_store.list_sessions(connection, ended=ended, name=name)
 
 
-@post("/agents/{name:str}/drain", status_code=200, tags=["agents"])
+@post("/agents/{name:str}/drain", status_code=200, tags=["agents"], opt=access.ADMIN)
 async def drain_agent(request: Request[Any, Any, Any], name: FromPath[str]) -> DrainAsked:
     """Ask agents to hand back what has not started, to finish what runs, and to end.
 
@@ -128,7 +132,7 @@ async def drain_agent(request: Request[Any, Any, Any], name: FromPath[str]) -> D
     sessions: list[int] = []
     if "\0" not in name:  # PostgreSQL's text has none
         async with found.database.acquire() as connection:
-            sessions = await session_store.drain_agent(connection, name)
+            sessions = await session_store.drain_agent(connection, name, who_asks(request).name)
     if not sessions:
         raise not_found(f"no live agent has the name {name!r}")
     found.notices.sessions_changed(sessions)

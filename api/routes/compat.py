@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from litestar import Request, patch, post
 
-from api import bodies
+from api import access, bodies
 from api.problems import ProblemError
 from api.routes.described import body
 from api.routes.services import Services, services
@@ -60,7 +60,7 @@ class _Batch(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-@post("/tasks/pull", status_code=200, tags=["compatible"])
+@post("/tasks/pull", status_code=200, tags=["compatible"], opt=access.COMPATIBLE)
 async def pull(request: Request[Any, Any, Any]) -> PulledTask | None:
     """Take one task that needs no label, or null. Agents of today use `POST /claims`."""
     for task in await services(request).claims.take(None, 1, 0):
@@ -71,6 +71,7 @@ async def pull(request: Request[Any, Any, Any]) -> PulledTask | None:
 @post(
     "/tasks/{task_id:int}/logs",
     tags=["compatible"],
+    opt=access.COMPATIBLE,
     status_code=200,
     operation_class=body(CompatLogs, {"kind": "stdout", "index": 0, "content": "line 1\nline 2"}),
 )
@@ -93,6 +94,7 @@ async def add_logs(request: Request[Any, Any, Any], task_id: TaskId) -> dict[str
 @patch(
     "/tasks/{task_id:int}/status",
     tags=["compatible"],
+    opt=access.COMPATIBLE,
     operation_class=body(CompatStatus, {"status": "succeeded"}),
 )
 async def set_status(request: Request[Any, Any, Any], task_id: TaskId) -> dict[str, str]:

@@ -15,8 +15,13 @@ from schema.claims import ClaimRequest
 from schema.reports import CompatLogs, CompatStatus, Report
 from schema.sessions import Beat, SessionOpen
 from schema.tasks import Retry, Submission
+from schema.tokens import Login, TokenNew
 
-_BODIES = (Submission, Retry, SessionOpen, Beat, ClaimRequest, Report, CompatLogs, CompatStatus)
+FORM = "application/x-www-form-urlencoded"
+_BODIES = (
+    Submission, Retry, SessionOpen, Beat, ClaimRequest, Report, CompatLogs, CompatStatus, TokenNew,
+    Login,
+)  # fmt: skip
 _REF = "#/components/schemas/{name}"
 
 

@@ -5,13 +5,14 @@ from typing import Any
 from litestar import Request, get
 from litestar.params import FromPath
 
+from api import access
 from api.problems import not_found
 from api.routes.services import services
 from api.store import tasks as store
 from schema.tasks import Group
 
 
-@get("/groups/{name:path}", tags=["groups"])
+@get("/groups/{name:path}", tags=["groups"], opt=access.READ)
 async def show(request: Request[Any, Any, Any], name: FromPath[str]) -> Group:
     """How many tasks of a group stand where, and when the last one ended."""
     name = name.removeprefix("/")  # of the path type, so that a branch such as a/b can be a group

@@ -7,6 +7,7 @@ from typing import Any
 
 from litestar import MediaType, Request, Response, get
 
+from api import access
 from api.metrics import MEDIA_TYPE, exposition
 from api.problems import ProblemError
 from api.routes.services import services
@@ -30,7 +31,7 @@ _PAGE = """<!doctype html>
 """
 
 
-@get("/", media_type=MediaType.TEXT, tags=["operation"])
+@get("/", media_type=MediaType.TEXT, tags=["operation"], opt=access.HOME)
 async def home(request: Request[Any, Any, Any]) -> Response[str]:
     """Answer a page to a browser, a line of text to all others."""
     if "text/html" not in request.headers.get("accept", ""):
@@ -41,13 +42,13 @@ async def home(request: Request[Any, Any, Any]) -> Response[str]:
     return Response(_PAGE % html.escape(now or "Nothing to do."), media_type=MediaType.HTML)
 
 
-@get("/health/live", media_type=MediaType.TEXT, tags=["operation"])
+@get("/health/live", media_type=MediaType.TEXT, tags=["operation"], opt=access.OPEN)
 async def live() -> str:
     """Answer while the process does."""
     return "ok\n"
 
 
-@get("/health/ready", media_type=MediaType.TEXT, tags=["operation"])
+@get("/health/ready", media_type=MediaType.TEXT, tags=["operation"], opt=access.OPEN)
 async def ready(request: Request[Any, Any, Any]) -> str:
     """Answer 200 when the database does within a second, else 503."""
     try:
@@ -62,7 +63,7 @@ async def ready(request: Request[Any, Any, Any]) -> str:
     return "ok\n"
 
 
-@get("/metrics", media_type=MediaType.TEXT, tags=["operation"])
+@get("/metrics", media_type=MediaType.TEXT, tags=["operation"], opt=access.READ)
 async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """For Prometheus: counters of all workers, and the queue as it is now."""
     async with services(request).database.reading() as connection:

@@ -7,7 +7,7 @@ from litestar import Request, get
 from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream as StreamResponse
 
-from api import bodies
+from api import access, bodies
 from api.contents import StreamContents, contents_of
 from api.problems import ProblemError, not_found
 from api.reading import LogReader, Timestamps
@@ -24,7 +24,7 @@ _WORST: tuple[LogState, ...] = (
 )  # fmt: skip
 
 
-@get("/tasks/{task_id:int}/logs", media_type="text/plain", tags=["tasks"])
+@get("/tasks/{task_id:int}/logs", media_type="text/plain", tags=["tasks"], opt=access.READ)
 async def read(
     request: Request[Any, Any, Any],
     task_id: TaskId,
@@ -65,7 +65,7 @@ async def read(
     return StreamResponse(pieces, headers=headers)
 
 
-@get("/tasks/{task_id:int}/logs.gz", media_type="application/gzip", tags=["tasks"])
+@get("/tasks/{task_id:int}/logs.gz", media_type="application/gzip", tags=["tasks"], opt=access.READ)
 async def download(
     request: Request[Any, Any, Any],
     task_id: TaskId,

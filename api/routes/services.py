@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from litestar import Request
 from msgspec import Struct
 
+from api.access import who_asks
 from api.claims import Claims
 from api.database import Database
 from api.lanes import Lanes
@@ -17,10 +18,12 @@ from api.pulled import PulledAttempts
 from api.reports import Reports
 from api.sessions import Sessions
 from api.settings import Settings
+from api.tokens import Tokens
 from api.writing import Writer
 
 T = TypeVar("T")
 
+_PARK_AGAIN_S = 5.0
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -29,6 +32,7 @@ class Services(Struct, frozen=True):
 
     settings: Settings
     database: Database
+    tokens: Tokens
     lanes: Lanes
     notices: Notices
     sessions: Sessions
@@ -46,15 +50,26 @@ def services(request: AnyRequest) -> Services:
 
 
 async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`; cancel it when the client goes away before it is done.
+    """Await `work`, parked; cancel it when the client goes away before it is done.
 
-    Not a TaskGroup: it would wrap the problems that `work` raises.
+    429 where its token has as many requests parked as it may. Not a TaskGroup: it would wrap the
+    problems that `work` raises.
     """
+    who, most = who_asks(request), services(request).settings.max_parked
+    if who.parked >= most:
+        work.close()
+        raise ProblemError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"{who.name} has {most} requests that wait here already (MAX_PARKED); come back",
+            retry_after_s=_PARK_AGAIN_S,
+        )
+    who.parked += 1
     task = asyncio.ensure_future(work)
     watcher = asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait([task, watcher], return_when=asyncio.FIRST_COMPLETED)
     finally:
+        who.parked -= 1
         for each in (task, watcher):
             each.cancel()
         await asyncio.wait([task, watcher])

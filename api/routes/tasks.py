@@ -11,11 +11,13 @@ import msgspec
 from litestar import Request, get, post
 from litestar.params import FromQuery, PathParameter, QueryParameter
 
-from api import bodies
+from api import access, bodies
+from api.access import who_asks
 from api.contents import contents_of
 from api.lanes import TooManyLanesError
 from api.metrics import SUBMITTED
 from api.problems import ProblemError, not_found
+from api.quotas import submission
 from api.routes.described import body
 from api.routes.services import Services, services
 from api.store import logs as log_store
@@ -39,7 +41,7 @@ from schema.tasks import (
 
 _submissions = msgspec.json.Decoder(Submission | list[Submission])
 _retry = msgspec.json.Decoder(Retry)
-_NO_CURSOR = 2**63 - 1
+NO_CURSOR = 2**63 - 1
 _DEADLOCK_TRIES = 4
 _CURSOR = re.compile(r"[0-9]{1,19}")
 _MOST_IDS = 1000
@@ -47,7 +49,7 @@ _NEEDS_BYTES = 2000  # an entry of the index that finds a lane has room for 2,70
 
 Text = Annotated[str | None, QueryParameter(pattern=r"^[^\x00]*$")]
 
-TaskId = Annotated[int, PathParameter(ge=1, le=_NO_CURSOR, description="Number of the task.")]
+TaskId = Annotated[int, PathParameter(ge=1, le=NO_CURSOR, description="Number of the task.")]
 
 
 def no_task(number: int) -> ProblemError:
@@ -58,6 +60,7 @@ def no_task(number: int) -> ProblemError:
 @post(
     "/tasks",
     tags=["tasks"],
+    opt=access.SUBMIT,
     operation_class=body(
         Submission | list[Submission], {"command": "echo hello", "name": "greeting", "timeout": 60}
     ),
@@ -74,7 +77,7 @@ async def submit(request: Request[Any, Any, Any]) -> Submitted | list[Submitted]
         )
     for number, task in enumerate(tasks):
         _check(task, "$" if isinstance(sent, Submission) else f"$[{number}]")
-    answers = await _store(found, tasks) if tasks else []
+    answers = await _store(found, tasks, who_asks(request).name) if tasks else []
     return answers[0] if isinstance(sent, Submission) else answers
 
 
@@ -117,10 +120,10 @@ def _wrong_time(run_after: datetime | None) -> str | None:
     return None
 
 
-async def _store(found: Services, tasks: list[Submission]) -> list[Submitted]:
+async def _store(found: Services, tasks: list[Submission], who: str) -> list[Submitted]:
     try:
         lanes = await found.lanes.resolve({store.needs_of(task) for task in tasks})
-        answers, queued = await _submit_many(found, tasks, lanes)
+        answers, queued = await _submit_many(found, tasks, lanes, who)
     except TooManyLanesError:
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -138,21 +141,24 @@ async def _store(found: Services, tasks: list[Submission]) -> list[Submitted]:
 
 
 async def _submit_many(
-    found: Services, tasks: list[Submission], lanes: Mapping[Needs, int]
+    found: Services, tasks: list[Submission], lanes: Mapping[Needs, int], who: str
 ) -> tuple[list[Submitted], list[Queued]]:
     """Try again where two submissions bring the same keys in other orders at the same time."""
     tries = 0
     while True:
         try:
-            async with found.database.acquire() as connection:
-                return await store.submit_many(connection, tasks, lanes)
+            async with (
+                found.database.acquire() as connection,
+                submission(connection, who, found.settings.submissions_per_minute),
+            ):
+                return await store.submit_many(connection, tasks, lanes, who)
         except asyncpg.DeadlockDetectedError:
             tries += 1
             if tries == _DEADLOCK_TRIES:
                 raise
 
 
-@get("/tasks", tags=["tasks"])
+@get("/tasks", tags=["tasks"], opt=access.READ)
 async def list_tasks(
     request: Request[Any, Any, Any],
     id_: Annotated[list[int] | None, QueryParameter(name="id", max_items=_MOST_IDS)] = None,
@@ -164,15 +170,9 @@ async def list_tasks(
     cursor: Annotated[str | None, QueryParameter(description="`next` of the page before.")] = None,
 ) -> TaskPage:
     """Tasks, newest first. `id` and `status` may be repeated; with `id` only `status` filters."""
-    below = _NO_CURSOR
-    if cursor is not None:
-        if not _CURSOR.fullmatch(cursor) or int(cursor) > _NO_CURSOR:
-            raise ProblemError(
-                HTTPStatus.BAD_REQUEST, f"cursor {cursor!r}: hand back `next` of the page before"
-            )
-        below = int(cursor)
-    if max(id_ or (), default=0) > _NO_CURSOR:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, f"id: the largest number is {_NO_CURSOR}")
+    below = NO_CURSOR if cursor is None else below_cursor(cursor)
+    if max(id_ or (), default=0) > NO_CURSOR:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, f"id: the largest number is {NO_CURSOR}")
     async with services(request).database.reading() as connection:
         if id_ is not None:
             named = await store.get_many(connection, id_)
@@ -187,7 +187,16 @@ async def list_tasks(
     return TaskPage(tuple(tasks), str(ids[limit - 1]) if len(ids) > limit else None)
 
 
-@get("/tasks/{task_id:int}", tags=["tasks"])
+def below_cursor(cursor: str) -> int:
+    """The number that a page's `next` names."""
+    if not _CURSOR.fullmatch(cursor) or int(cursor) > NO_CURSOR:
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST, f"cursor {cursor!r}: hand back `next` of the page before"
+        )
+    return int(cursor)
+
+
+@get("/tasks/{task_id:int}", tags=["tasks"], opt=access.READ)
 async def show(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     """One task with its logs' sizes and its earlier attempts."""
     found = services(request)
@@ -204,12 +213,12 @@ async def show(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     return msgspec.structs.replace(tasks[0], logs=logs, attempts=attempts)
 
 
-@post("/tasks/{task_id:int}/cancel", status_code=200, tags=["tasks"])
+@post("/tasks/{task_id:int}/cancel", status_code=200, tags=["tasks"], opt=access.SUBMIT)
 async def cancel(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     """End a task. One that runs ends when its agent has stopped it; one that is over stays so."""
     found = services(request)
     async with found.database.acquire() as connection:
-        cancelled = await store.cancel(connection, task_id)
+        cancelled = await store.cancel(connection, task_id, who_asks(request).name)
         tasks = await store.get_many(connection, [task_id])
     if not tasks:
         raise no_task(task_id)
@@ -221,6 +230,7 @@ async def cancel(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
 @post(
     "/tasks/{task_id:int}/retry",
     tags=["tasks"],
+    opt=access.SUBMIT,
     status_code=200,
     operation_class=body(Retry, {"after_attempt": 1}, required=False),
 )
@@ -229,7 +239,7 @@ async def retry(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     found = services(request)
     sent = await bodies.decoded(request, _retry, found.settings.max_body_bytes, without=Retry())
     async with found.database.acquire() as connection:
-        queued = await store.retry(connection, task_id, sent.after_attempt)
+        queued = await store.retry(connection, task_id, sent.after_attempt, who_asks(request).name)
         tasks = await store.get_many(connection, [task_id])
     if not tasks:
         raise no_task(task_id)

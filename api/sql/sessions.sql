@@ -1,12 +1,12 @@
 -- name: open_session
-INSERT INTO sessions (digest, agent, labels, slots, version)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO sessions (digest, agent, labels, slots, version, token)
+VALUES ($1, $2, $3, $4, $5, $6)
 RETURNING id;
 
 -- name: find_many
 -- Seconds since the last committed renewal, by the database's clock.
 SELECT digest, id, labels, extract(epoch FROM now() - seen_at)::float8 AS age_s,
-    ended_at IS NOT NULL
+    ended_at IS NOT NULL AS ended, token
 FROM sessions
 WHERE digest = ANY ($1::bytea[]);
 
@@ -25,16 +25,24 @@ RETURNING sessions.id, sessions.drain;
 
 -- name: drain_agent
 -- All live sessions of that name; in order of their ids, as every statement that locks several.
-UPDATE sessions
-SET drain = true
-FROM (
-    SELECT id FROM sessions
-    WHERE agent = $1 AND ended_at IS NULL
-    ORDER BY id
-    FOR UPDATE
-) AS live
-WHERE sessions.id = live.id
-RETURNING sessions.id;
+-- $2 who asks for it.
+WITH drained AS (
+    UPDATE sessions
+    SET drain = true
+    FROM (
+        SELECT id FROM sessions
+        WHERE agent = $1 AND ended_at IS NULL
+        ORDER BY id
+        FOR UPDATE
+    ) AS live
+    WHERE sessions.id = live.id
+    RETURNING sessions.id
+),
+noted AS (
+    INSERT INTO audit (who, action, about)
+    SELECT $2, 'agent drained', $1 FROM drained HAVING count(*) > 0
+)
+SELECT id FROM drained;
 
 -- name: end_session
 UPDATE sessions

@@ -1,24 +1,32 @@
 -- name: submit_many
 -- One row for each new task, in the order of the arrays. A key that is there already gives no row.
-INSERT INTO tasks (
-    command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts, timeout_s,
-    no_output_timeout_s, run_after, exclusive, status
+-- $1 who submits: all of it is one entry of the audit.
+WITH new AS (
+    INSERT INTO tasks (
+        command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts,
+        timeout_s, no_output_timeout_s, run_after, exclusive, status
+    )
+    SELECT
+        command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts,
+        timeout_s, no_output_timeout_s, run_after, exclusive,
+        CASE WHEN run_after > now() THEN 'scheduled' ELSE 'pending' END
+    FROM unnest(
+        $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[],
+        $9::integer[], $10::smallint[], $11::smallint[], $12::float8[], $13::float8[],
+        $14::timestamptz[], $15::boolean[]
+    ) WITH ORDINALITY AS t (
+        command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts,
+        timeout_s, no_output_timeout_s, run_after, exclusive, place
+    )
+    ORDER BY place
+    ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
+    RETURNING id, status, lane, priority, queue_seq, key
+),
+noted AS (
+    INSERT INTO audit (who, action, task, tasks)
+    SELECT $1, 'tasks submitted', min(id), count(*) FROM new HAVING count(*) > 0
 )
-SELECT
-    command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts, timeout_s,
-    no_output_timeout_s, run_after, exclusive,
-    CASE WHEN run_after > now() THEN 'scheduled' ELSE 'pending' END
-FROM unnest(
-    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::jsonb[],
-    $8::integer[], $9::smallint[], $10::smallint[], $11::float8[], $12::float8[], $13::timestamptz[],
-    $14::boolean[]
-) WITH ORDINALITY AS t (
-    command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts, timeout_s,
-    no_output_timeout_s, run_after, exclusive, place
-)
-ORDER BY place
-ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
-RETURNING id, status, lane, priority, queue_seq, key;
+SELECT * FROM new;
 
 -- name: find_keys
 SELECT key, key_digest, id, status FROM tasks WHERE key = ANY ($1::text[]);
@@ -57,16 +65,24 @@ ORDER BY a.attempt;
 
 -- name: cancel
 -- What has not started, and what has nobody to ask, ends at once; the rest is asked to end.
-UPDATE tasks
-SET status = CASE WHEN session IS NULL THEN 'cancelled' ELSE status END,
-    reason = CASE WHEN session IS NULL THEN 'cancelled' ELSE reason END,
-    finished_at = CASE WHEN session IS NULL THEN now() END,
-    cancel_requested = true
-WHERE id = $1 AND status IN ('pending', 'scheduled', 'in_progress')
-RETURNING status, session;
+-- $2 who cancels.
+WITH cancelled AS (
+    UPDATE tasks
+    SET status = CASE WHEN session IS NULL THEN 'cancelled' ELSE status END,
+        reason = CASE WHEN session IS NULL THEN 'cancelled' ELSE reason END,
+        finished_at = CASE WHEN session IS NULL THEN now() END,
+        cancel_requested = true
+    WHERE id = $1 AND status IN ('pending', 'scheduled', 'in_progress')
+    RETURNING id, status, session
+),
+noted AS (
+    INSERT INTO audit (who, action, task, tasks) SELECT $2, 'task cancelled', id, 1 FROM cancelled
+)
+SELECT status, session FROM cancelled;
 
 -- name: retry
--- $2: the attempt that the retry follows, or null. The finished attempt goes to the history.
+-- $2: the attempt that the retry follows, or null. $3 who asks for it. The finished attempt goes to
+-- the history.
 WITH finished AS (
     SELECT * FROM tasks
     WHERE id = $1 AND status IN ('succeeded', 'failed', 'cancelled')
@@ -82,6 +98,9 @@ kept AS (
         stderr_crc, exit_code, day, run_s, signal, reason, message
     FROM finished
     WHERE started_at IS NOT NULL
+),
+noted AS (
+    INSERT INTO audit (who, action, task, tasks) SELECT $3, 'task retried', id, 1 FROM finished
 )
 UPDATE tasks
 SET status = 'pending', queue_seq = nextval('queue_seq'), failures = 0, crashes = 0,

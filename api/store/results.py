@@ -34,6 +34,7 @@ _LOST = {
     "lost": "was not heard of for {silent_s:.0f} s",
     "replaced": "died, and was started again",
     "closed": "ended its session and left no result",
+    "revoked": "lost its token",
 }
 """Why a session's tasks have nobody any more, by how it ended."""
 

@@ -21,13 +21,17 @@ class SessionRow(Struct, frozen=True):
     age_s: float
     """Since the last committed renewal."""
     ended: bool
+    token: str | None
+    """Name of the token that opened it; None where none was asked for."""
 
 
 def _digest(session: str) -> bytes:
     return hashlib.sha256(session.encode()).digest()
 
 
-async def open_session(connection: Connection, session: str, request: SessionOpen) -> int:
+async def open_session(
+    connection: Connection, session: str, request: SessionOpen, token: str | None
+) -> int:
     """Store a new session under its secret id; returns its row number."""
     return int(
         await connection.fetchval(
@@ -37,6 +41,7 @@ async def open_session(connection: Connection, session: str, request: SessionOpe
             request.labels,
             request.slots,
             request.version,
+            token,
         )
     )
 
@@ -57,9 +62,9 @@ async def renew_many(connection: Connection, sessions: Iterable[int]) -> dict[in
     return {row["id"]: row["drain"] for row in rows}
 
 
-async def drain_agent(connection: Connection, agent: str) -> list[int]:
+async def drain_agent(connection: Connection, agent: str, who: str) -> list[int]:
     """Ask all live sessions of that name to drain; returns their numbers."""
-    return [row[0] for row in await connection.fetch(_SQL["drain_agent"], agent)]
+    return [row[0] for row in await connection.fetch(_SQL["drain_agent"], agent, who)]
 
 
 async def end_session(

@@ -48,9 +48,9 @@ def needs_of(task: Submission) -> Needs:
 
 
 async def submit_many(
-    connection: Connection, tasks: Sequence[Submission], lanes: Mapping[Needs, int]
+    connection: Connection, tasks: Sequence[Submission], lanes: Mapping[Needs, int], who: str
 ) -> tuple[list[Submitted], list[Queued]]:
-    """Store all tasks in one transaction, or none.
+    """Store all tasks in one transaction, or none, and that `who` did.
 
     `lanes` has the needs of every task. Returns one answer per task, in order, and the new tasks
     that may be claimed now. KeyConflictError when a key stands for another submission.
@@ -63,6 +63,7 @@ async def submit_many(
     async with connection.transaction() if keys else nullcontext():
         rows = await connection.fetch(
             _SQL["submit_many"],
+            who,
             [task.command for task in tasks],
             [task.name for task in tasks],
             [task.group for task in tasks],
@@ -149,15 +150,17 @@ async def earlier_attempts(connection: Connection, task: int) -> tuple[Attempt, 
     )  # fmt: skip
 
 
-async def cancel(connection: Connection, task: int) -> Cancelled | None:
+async def cancel(connection: Connection, task: int, who: str) -> Cancelled | None:
     """End a task, or ask for its end; None when it is over already or was never there."""
-    row = await connection.fetchrow(_SQL["cancel"], task)
+    row = await connection.fetchrow(_SQL["cancel"], task, who)
     return None if row is None else Cancelled(*row)
 
 
-async def retry(connection: Connection, task: int, after_attempt: int | None) -> Queued | None:
+async def retry(
+    connection: Connection, task: int, after_attempt: int | None, who: str
+) -> Queued | None:
     """Queue a finished task again; None when it is not finished, or went on to another attempt."""
-    row = await connection.fetchrow(_SQL["retry"], task, after_attempt)
+    row = await connection.fetchrow(_SQL["retry"], task, after_attempt, who)
     return None if row is None else Queued(*row)
 
 

@@ -177,12 +177,15 @@ _JSON = {"Content-Type": "application/json"}
 
 
 @asynccontextmanager
-async def serving(folder: Path, settings: Settings) -> AsyncIterator[Api]:
-    """Serve on a unix socket in `folder`, so that no test can meet another one's port."""
+async def serving(folder: Path, settings: Settings, **granian: Any) -> AsyncIterator[Api]:
+    """Serve on a unix socket in `folder`, so that no test can meet another one's port.
+
+    `granian`: more of its own settings.
+    """
     address = folder / f"{next(_numbers)}.sock"
     server = Server(
         create_app(settings), uds=address, interface=Interfaces.ASGI, http=HTTPModes.http1,
-        websockets=False, log_enabled=False,
+        websockets=False, log_enabled=False, **granian,
     )  # fmt: skip
     headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
     connector = aiohttp.UnixConnector(str(address), limit=0)

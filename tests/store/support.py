@@ -29,7 +29,7 @@ async def submit_all(connection: Connection, tasks: Sequence[Submission]) -> lis
     """Store submissions, and their lanes."""
     await lane_store.add_lanes(connection, {needs_of(task) for task in tasks})
     lanes = await lane_store.all_lanes(connection)
-    answers, _ = await task_store.submit_many(connection, tasks, lanes)
+    answers, _ = await task_store.submit_many(connection, tasks, lanes, "tester")
     return answers
 
 
@@ -41,7 +41,7 @@ async def submit(connection: Connection, *, command: str = "true", **fields: Any
 async def session(connection: Connection, name: str = "tester") -> int:
     """Open a session; its row."""
     secret = f"secret of {name}"
-    return await session_store.open_session(connection, secret, SessionOpen(agent=name))
+    return await session_store.open_session(connection, secret, SessionOpen(agent=name), None)
 
 
 async def claim(

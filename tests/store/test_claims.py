@@ -163,6 +163,6 @@ async def test_a_wish_to_drain_is_told_with_what_is_held(
     one, other = await session(connection, "drains"), await session(connection, "works on")
     if holds:
         await running(connection, one, needs="drain-held")
-    assert await session_store.drain_agent(connection, "drains") == [one]
+    assert await session_store.drain_agent(connection, "drains", "tester") == [one]
     held = await store.held_by_many(connection, [other, one])
     assert [(each.drain, len(each.tasks)) for each in held] == [(False, 0), (True, int(holds))]

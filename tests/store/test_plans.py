@@ -76,7 +76,7 @@ _HOT = [
     ("results", "pulled_attempts", "ARRAY[7]::bigint[]", {"tasks_pkey", "attempts_pkey"}),
     ("tasks", "find_keys", "ARRAY['key 5']", {"tasks_key"}),
     ("tasks", "group_counts", "'group 5', ARRAY['agent_lost']", {"tasks_group"}),
-    ("tasks", "cancel", "7", {"tasks_pkey"}),
+    ("tasks", "cancel", "7, 'tester'", {"tasks_pkey"}),
     ("tasks", "promote_due", "", {"tasks_due"}),
     ("tasks", "next_due", "", {"tasks_due"}),
     ("logs", "read_chunks", f"{_DAY}, 7, 1, 1::smallint, 0, 8", {"log_chunks_20260517_pkey"}),

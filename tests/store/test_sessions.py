@@ -21,7 +21,7 @@ async def _silent_for(connection: asyncpg.Connection, number: int, seconds: floa
 async def test_a_session_is_found_by_its_secret(connection: asyncpg.Connection) -> None:
     """The database keeps a digest only: who reads it cannot report in an agent's name."""
     request = SessionOpen(agent="pixel", labels=("a", "b"), slots=3, version="1")
-    number = await store.open_session(connection, "the secret", request)
+    number = await store.open_session(connection, "the secret", request, "wall-3")
     (found,) = await store.find_many(connection, ["the secret"])
     assert found is not None
     assert (found.id, found.labels, found.ended) == (number, ("a", "b"), False)
@@ -81,14 +81,14 @@ async def test_all_live_sessions_of_a_name_are_asked_to_drain(
 ) -> None:
     """Two agents may share a name; a dead session has nobody to ask."""
     one, dead, other = [
-        await store.open_session(connection, f"wall {number}", SessionOpen(agent="wall"))
+        await store.open_session(connection, f"wall {number}", SessionOpen(agent="wall"), None)
         for number in range(3)
     ]
     await store.end_session(connection, dead, "closed")
     bystander = await session(connection, "wall-2")
-    assert await store.drain_agent(connection, "wall") == [one, other]
-    assert await store.drain_agent(connection, "wall") == [one, other]
-    assert await store.drain_agent(connection, "nobody") == []
+    assert await store.drain_agent(connection, "wall", "tester") == [one, other]
+    assert await store.drain_agent(connection, "wall", "tester") == [one, other]
+    assert await store.drain_agent(connection, "nobody", "tester") == []
     alive = await store.renew_many(connection, [one, dead, other, bystander])
     assert alive == {one: True, other: True, bystander: False}
     listed = await store.list_sessions(connection, ended=True, name="wall")

@@ -142,13 +142,13 @@ async def test_a_cancel_ends_what_has_nobody_to_ask(
         number = (await running(connection, None, needs="cancel-pulled")).id
     else:
         number = await submit(connection, run_after=_SOON if state == "scheduled" else None)
-    cancelled = await store.cancel(connection, number)
+    cancelled = await store.cancel(connection, number, "tester")
     assert cancelled is not None
     assert (cancelled.status, cancelled.session) == ("cancelled", None)
     task = await get(connection, number)
     assert (task.status, task.reason) == ("cancelled", "cancelled")
     assert task.finished_at is not None
-    assert await store.cancel(connection, number) is None
+    assert await store.cancel(connection, number, "tester") is None
 
 
 async def test_a_cancel_of_a_running_task_asks_its_agent(connection: asyncpg.Connection) -> None:
@@ -156,7 +156,7 @@ async def test_a_cancel_of_a_running_task_asks_its_agent(connection: asyncpg.Con
     owner = await session(connection)
     task = await running(connection, owner, needs="cancel")
     for _ in range(2):
-        cancelled = await store.cancel(connection, task.id)
+        cancelled = await store.cancel(connection, task.id, "tester")
         assert cancelled is not None
         assert (cancelled.status, cancelled.session) == ("in_progress", owner)
     assert (await get(connection, task.id)).cancel_requested
@@ -169,9 +169,9 @@ async def test_what_is_over_or_was_never_there_is_not_cancelled(
     owner = await session(connection)
     task = await running(connection, owner, needs="over")
     await result_store.finish_many(connection, [ended(task, owner, "succeeded", "exit")], 1)
-    assert await store.cancel(connection, task.id) is None
+    assert await store.cancel(connection, task.id, "tester") is None
     assert (await get(connection, task.id)).status == "succeeded"
-    assert await store.cancel(connection, 10**15) is None
+    assert await store.cancel(connection, 10**15, "tester") is None
 
 
 @pytest.mark.parametrize("outcome", ["succeeded", "failed", "cancelled"])
@@ -186,7 +186,7 @@ async def test_a_retry_runs_a_finished_task_anew(
     result = ended(task, owner, outcome, reason, message="first", stdout_bytes=5)
     await result_store.finish_many(connection, [result], 1)
     later = await submit(connection, needs=("retry",))
-    queued = await store.retry(connection, task.id, 1)
+    queued = await store.retry(connection, task.id, 1, "tester")
     lane = await lanes_of(connection, "retry")
     assert queued is not None
     assert queued.lane == lane
@@ -206,15 +206,15 @@ async def test_a_retry_follows_the_attempt_that_it_names(connection: asyncpg.Con
     """Sent again after a lost reply it must not run the task a third time."""
     owner = await session(connection)
     task = await running(connection, owner, needs="follow")
-    assert await store.retry(connection, task.id, None) is None
+    assert await store.retry(connection, task.id, None, "tester") is None
     await result_store.finish_many(connection, [ended(task, owner, "succeeded", "exit")], 1)
-    assert await store.retry(connection, task.id, 2) is None
-    assert await store.retry(connection, task.id, 1) is not None
-    assert await store.retry(connection, task.id, 1) is None
+    assert await store.retry(connection, task.id, 2, "tester") is None
+    assert await store.retry(connection, task.id, 1, "tester") is not None
+    assert await store.retry(connection, task.id, 1, "tester") is None
     (again,) = await claim(connection, [await lanes_of(connection, "follow")], [owner])
     await result_store.finish_many(connection, [ended(again, owner, "succeeded", "exit")], 1)
-    assert await store.retry(connection, task.id, 1) is None
-    assert await store.retry(connection, task.id, None) is not None
+    assert await store.retry(connection, task.id, 1, "tester") is None
+    assert await store.retry(connection, task.id, None, "tester") is not None
 
 
 async def test_a_task_that_never_ran_has_no_attempt_to_keep(
@@ -222,8 +222,8 @@ async def test_a_task_that_never_ran_has_no_attempt_to_keep(
 ) -> None:
     """Cancelled while it waited, then run again."""
     number = await submit(connection, needs=("never",))
-    await store.cancel(connection, number)
-    assert await store.retry(connection, number, 0) is not None
+    await store.cancel(connection, number, "tester")
+    assert await store.retry(connection, number, 0, "tester") is not None
     assert await store.earlier_attempts(connection, number) == ()
     owner = await session(connection)
     (task,) = await claim(connection, [await lanes_of(connection, "never")], [owner])
@@ -290,13 +290,13 @@ async def test_a_group_counts_its_tasks_and_knows_when_it_is_over(
     """A test run is over when its last task is."""
     assert await store.group(connection, "run 1") is None
     numbers = [await submit(connection, group="run 1") for _ in range(3)]
-    await store.cancel(connection, numbers[0])
+    await store.cancel(connection, numbers[0], "tester")
     group = await store.group(connection, "run 1")
     assert group is not None
     assert (group.counts, group.total) == ({"cancelled": 1, "pending": 2}, 3)
     assert group.finished_at is None
     for number in numbers[1:]:
-        await store.cancel(connection, number)
+        await store.cancel(connection, number, "tester")
     group = await store.group(connection, "run 1")
     assert group is not None
     assert group.counts == {"cancelled": 3}
@@ -329,7 +329,7 @@ async def test_the_queue_is_counted_by_status(connection: asyncpg.Connection) ->
     await submit(connection)
     await submit(connection, run_after=_SOON)
     await running(connection, await session(connection), needs="depth")
-    await store.cancel(connection, await submit(connection))
+    await store.cancel(connection, await submit(connection), "tester")
     depth = await store.queue_depth(connection)
     assert depth == {"pending": 1, "scheduled": 1, "in_progress": 1}
     assert not FINAL & depth.keys()

@@ -29,7 +29,6 @@ def test_variables_are_read_as_their_types() -> None:
         ("PORT", "http"),
         ("PORT", "0"),
         ("PORT", "65536"),
-        ("TOKEN", "too short"),
         ("LEASE_S", "0.5"),
         ("LEASE_S", "soon"),
         ("POOL_SIZE", "3"),
@@ -41,6 +40,35 @@ def test_a_bad_value_is_named(name: str, value: str) -> None:
     """Whoever mistyped a variable reads which one, and what it was."""
     with pytest.raises(SettingsError, match=f"^{name}='{value}': "):
         Settings.from_env({name: value})
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"TOKEN": "too short"}, "TOKEN=(secret): "),
+        ({"AGENT_TOKEN": "too short"}, "AGENT_TOKEN=(secret): "),
+        ({"TOKEN": "0123456789abcdef", "AGENT_TOKEN": "0123456789abcdef"}, "TOKEN and AGENT_TOKEN"),
+        ({"TLS_CERT": "cert.pem"}, "TLS_CERT and TLS_KEY"),
+        ({"TLS_KEY": "key.pem"}, "TLS_CERT and TLS_KEY"),
+    ],
+)
+def test_a_bad_secret_is_named_and_not_shown(environ: dict[str, str], said: str) -> None:
+    """The error of a start is in everybody's log."""
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_env(environ)
+    assert said in str(raised.value)
+    assert not any(value in str(raised.value) for value in environ.values() if "pem" not in value)
+
+
+def test_each_variable_gives_a_role() -> None:
+    """For a simple install: no token has to be made."""
+    given = {
+        "TOKEN": "an admin's secret", "SUBMIT_TOKEN": "to submit with it",
+        "READ_TOKEN": "to read with it .", "AGENT_TOKEN": "for agents of ours",
+    }  # fmt: skip
+    assert {name: role for name, (role, _) in Settings.from_env(given).tokens.items()} == {
+        "TOKEN": "admin", "SUBMIT_TOKEN": "submit", "READ_TOKEN": "read", "AGENT_TOKEN": "agent",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,16 @@ import asyncio
 
 import pytest
 
-from api import front
-from api.front import Room
+from api import room as module
 from api.problems import ProblemError
+from api.room import Room
 
 
 async def test_room_that_comes_as_the_wait_ends_is_given_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else each such moment would take a piece of the server's memory away for good."""
-    monkeypatch.setattr(front, "_WAIT_FOR_ROOM_S", 0.2)
+    monkeypatch.setattr(module, "_WAIT_FOR_ROOM_S", 0.2)
     room = Room(100_000, 100_000)
     await room.enter(90_000)
     late = asyncio.ensure_future(room.enter(80_000))

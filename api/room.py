@@ -1,0 +1,70 @@
+"""Room for the bodies of requests."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from api.problems import ProblemError
+
+SMALL_BYTES = 65_536
+"""Smaller bodies always pass: a beat or a result must not wait for somebody's logs."""
+
+_WAIT_FOR_ROOM_S = 20.0
+RawHeaders = Mapping[bytes, bytes]
+
+
+class Room:
+    """How much the bodies of requests may hold of the process's memory.
+
+    Sixty bodies of 15 MB in one moment took 1.3 GB. Counted from a request's first byte to its
+    answer, at the size that it announces. Where there is no room, large ones wait, unread, in
+    their order: agents of old lose what they are not allowed to send.
+    """
+
+    def __init__(self, most_bytes: int, most_of_one: int) -> None:
+        self._most_bytes = most_bytes
+        self._most_of_one = most_of_one
+        self._held = 0
+        self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def size(self, headers: RawHeaders) -> int:
+        """Bytes that the body may have.
+
+        One that is compressed, or does not say its length, may be as large as any.
+        """
+        length = headers.get(b"content-length")
+        if b"transfer-encoding" in headers or (length and b"content-encoding" in headers):
+            return self._most_of_one
+        return min(int(length), self._most_of_one) if length and length.isdigit() else 0
+
+    async def enter(self, size: int) -> None:
+        """Wait for room, which `leave` gives back. A 503 problem after some time."""
+        if not self._line and self._fits(size):
+            self._held += size
+            return
+        entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append((size, entered))
+        try:
+            async with asyncio.timeout(_WAIT_FOR_ROOM_S):
+                await entered
+        except TimeoutError:
+            if entered.done() and not entered.cancelled():
+                self.leave(size)  # it was let in at that very moment
+            raise ProblemError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "more large bodies arrive than there is room for; come back",
+                retry_after_s=1,
+            ) from None
+
+    def leave(self, size: int) -> None:
+        """The request is answered."""
+        self._held -= size
+        while self._line and (self._line[0][1].done() or self._fits(self._line[0][0])):
+            wanted, entered = self._line.popleft()
+            if not entered.done():
+                self._held += wanted
+                entered.set_result(None)
+
+    def _fits(self, size: int) -> bool:
+        return not self._held or self._held + size <= self._most_bytes

@@ -1,0 +1,73 @@
+"""Cookies of people who logged in: what they prove, and what they do not."""
+
+import pytest
+
+from api import cookies
+
+_KEY, _DIGEST = b"k" * 32, b"d" * 32
+_TEXT = cookies.seal(_KEY, "17", _DIGEST, 1000)
+
+
+def _read(text: str) -> cookies.Login:
+    login = cookies.read(f"a=b; {cookies.NAME}={text}; c=d".encode())
+    assert login is not None
+    return login
+
+
+def test_a_cookie_proves_its_token_until_its_time_is_over() -> None:
+    """To every server that has the key, without a look at anything."""
+    login = _read(_TEXT)
+    assert login.ref == "17"
+    assert login.proves(_KEY, _DIGEST, 999.9)
+    assert not login.proves(_KEY, _DIGEST, 1000)
+
+
+def test_a_cookie_proves_nothing_else() -> None:
+    """Another token under that number, another key, another number, a later end."""
+    assert not _read(_TEXT).proves(_KEY, b"e" * 32, 1)
+    assert not _read(_TEXT).proves(b"l" * 32, _DIGEST, 1)
+    assert not _read(_TEXT.replace("17.", "18.")).proves(_KEY, _DIGEST, 1)
+    assert not _read(_TEXT.replace(".1000.", ".9999.")).proves(_KEY, _DIGEST, 1)
+    assert not _read(_TEXT[:-1] + "x").proves(_KEY, _DIGEST, 1)
+
+
+def test_no_token_is_in_it() -> None:
+    """Whoever finds the cookie has a few hours, not the token; nor its digest."""
+    assert b"d" * 4 not in _TEXT.encode()
+    assert _DIGEST.hex()[:8] not in _TEXT
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"", b";;;", b"dw_login", b"dw_login=", b"dw_login=1", b"dw_login=1.2", b"dw_login=.1.x",
+        b"dw_login=1.-5.x", b"dw_login=1.\xc2\xb2.x", b"dw_login=1.1.\xff", b"other=1.1000.x",
+        b'dw_login="', b"\x00=\x00", b"dw_login=1." + b"9" * 5000 + b".",
+    ],
+)  # fmt: skip
+def test_what_is_no_cookie_of_ours_is_nobodys(header: bytes) -> None:
+    """Browsers send what they like; anybody can write one."""
+    login = cookies.read(header)
+    assert login is None or not login.proves(_KEY, _DIGEST, 1)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "same"),
+    [
+        (b"http://api:3000", b"api:3000", True),
+        (b"https://api", b"api", True),
+        (b"https://evil", b"api", False),
+        (b"https://api.evil", b"api", False),
+        (b"https://api:444", b"api", False),
+        (b"null", b"api", False),
+        (b"", b"", False),
+        (b"http://[", b"api", False),
+    ],
+)
+def test_only_our_own_pages_are_of_the_same_origin(
+    origin: bytes, host: bytes, *, same: bool
+) -> None:
+    """`null` is what a sandboxed page of a stranger says."""
+    assert cookies.same_origin({b"origin": origin, b"host": host}) is same
+    assert not cookies.same_origin({b"host": host})
+    assert not cookies.same_origin({b"origin": origin})
