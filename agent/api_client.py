@@ -3,6 +3,7 @@
 Errors:
     ApiError                 what all of them are
     ├── AwayError            try the same again later; `retry_after_s` where the API named a time
+    │   └── UntrustedError   whoever answers cannot prove to be the API: its certificate
     ├── SessionGoneError     the session is dead: open a new one
     └── RefusedError         this body will never be taken; `status` says why
 """
@@ -10,6 +11,7 @@ Errors:
 import asyncio
 import io
 import random
+import ssl
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 
@@ -64,6 +66,10 @@ class AwayError(ApiError):
         self.retry_after_s = retry_after_s
 
 
+class UntrustedError(AwayError):
+    """Its certificate is signed by nobody that is trusted, is for another name, or is too old."""
+
+
 class SessionGoneError(ApiError):
     """The session has ended."""
 
@@ -113,14 +119,18 @@ def report_s(size: int) -> float:
 class ApiClient:
     """One method for each route of the agent."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, ca_file: str = "") -> None:
         self._url = url.rstrip("/")
+        self._ca_file = ca_file
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+            connector=aiohttp.TCPConnector(
+                limit=_CONNECTIONS,
+                ssl=ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True,
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept": _JSON, **self._headers},
         )
@@ -175,6 +185,8 @@ class ApiClient:
                 if response.content_type == _MSGPACK:
                     return msgspec.msgpack.decode(content, type=reply)
                 return msgspec.json.decode(content, type=reply)
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise UntrustedError(_why_untrusted(error)) from error
         except RETRIED_EXCEPTIONS as error:
             raise AwayError(_say(error)) from error
 
@@ -194,6 +206,11 @@ def _raise_problem(status: int, content: bytes, headers: CIMultiDictProxy[str]) 
     if header.isdecimal():
         retry_after_s = float(header)
     raise AwayError(why, status, retry_after_s)
+
+
+def _why_untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:
+    why = getattr(error.certificate_error, "verify_message", None) or error.certificate_error
+    return f"the certificate of {error.host} is not trusted: {why}"
 
 
 def _say(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from agent.api_client import (
     Backoff,
     RefusedError,
     SessionGoneError,
+    UntrustedError,
 )
 from schema.sessions import SessionOpen
 
@@ -118,6 +119,8 @@ class Session:
                 raise CannotStartError(
                     f"the API refuses this agent: {error}. Set TOKEN."
                 ) from error
+            if first and isinstance(error, UntrustedError):
+                raise CannotStartError(f"{error}. Set CA_FILE.") from error
             await self.pause(error, backoff)
             return False
         except (RefusedError, SessionGoneError) as error:

@@ -1,6 +1,7 @@
 """What the agent is told by its environment, read once."""
 
 import socket
+import ssl
 from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -14,6 +15,8 @@ from schema.tasks import Label, Name
 
 _SECRET = frozenset({"TOKEN"})
 """Never printed, and not in the environment of tasks."""
+_SECRET_OF_OTHERS = frozenset({"SUBMIT_TOKEN", "READ_TOKEN", "AGENT_TOKEN"})
+"""Of an API that is started from the same environment: not in that of tasks either."""
 
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 
@@ -33,6 +36,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     """What this machine offers, separated by commas."""
     token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]*$")] = ""
     """Sent as `Authorization: Bearer`."""
+    ca_file: str = ""
+    """PEM file of the authorities to trust, instead of the system's."""
     state_dir: Annotated[str, Meta(min_length=1)] = ".agent"
     """The agent's own folder, used by one agent at a time."""
     flush_s: Annotated[float, Meta(ge=0.05, le=3600)] = 5
@@ -79,6 +84,7 @@ def read(environ: Mapping[str, str]) -> Settings:
             ) from None
     settings = msgspec.structs.replace(Settings(), **values)
     _check_url(settings.api_url)
+    _check_ca(settings.ca_file)
     return settings
 
 
@@ -91,9 +97,20 @@ def _check_url(url: str) -> None:
     if parts.username or parts.password or parts.query or parts.fragment:
         # The address is printed, and tasks see it in their environment.
         raise SettingsError("API_URL must be an address only; a secret belongs into TOKEN")
+    if "/t/dw_" in parts.path:
+        raise SettingsError("API_URL has a token in it, as for agents of old: put it into TOKEN")
+
+
+def _check_ca(file: str) -> None:
+    try:
+        if file:
+            ssl.create_default_context(cafile=file)
+    except OSError as error:  # ssl.SSLError too
+        why = error.strerror or "it has no certificate in PEM"
+        raise SettingsError(f"CA_FILE={file!r} cannot be used: {why}") from None
 
 
 def task_environment(environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Give what tasks inherit: everything but secrets. Bytes, so that no spawn encodes it again."""
-    hidden = {name.encode() for name in _SECRET}
+    hidden = {name.encode() for name in _SECRET | _SECRET_OF_OTHERS}
     return {name: value for name, value in environ.items() if name not in hidden}

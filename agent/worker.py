@@ -73,7 +73,7 @@ class Worker:
             self._pace.observe,
             lambda: self._session.exclusive_s(settings.kill_grace_s),
         )
-        self._api = ApiClient(settings.api_url, settings.token)
+        self._api = ApiClient(settings.api_url, settings.token, settings.ca_file)
         opening = SessionOpen(
             agent=settings.agent_name,
             labels=settings.labels,

@@ -18,6 +18,8 @@ _COMMANDS = {
     "cancel": "End tasks, or keep them from starting.",
     "retry": "Run finished tasks once more.",
     "agents": "List agents and what they offer.",
+    "token": "Make, list and revoke tokens.",
+    "audit": "List what people did, newest first.",
 }
 """Name to summary; `client.commands.NAME` holds the click command `command`."""
 
@@ -25,6 +27,7 @@ _EPILOG = """\b
 Environment:
   API_URL   the server; http://127.0.0.1:3000 unless set
   TOKEN     sent as "Authorization: Bearer"; NO_COLOR for no colours
+  CA_FILE   authorities to trust for https, instead of the system's
 
 \b
 Exit codes:

@@ -27,6 +27,7 @@ from client.errors import BrokenOffError, DwError, UnreadableError
 from client.settings import DEFAULT_URL
 from client.transport import Params, Patience, Transport
 from client.waiting import Progress, Waited, wait, wait_drained
+from schema.audit import AuditPage
 from schema.sessions import Agent, DrainAsked
 from schema.tasks import (
     MAX_TASKS_PER_SUBMISSION,
@@ -40,6 +41,7 @@ from schema.tasks import (
     Task,
     TaskPage,
 )
+from schema.tokens import Role, Token, TokenMade, TokenNew
 
 T = TypeVar("T")
 Timestamps = Literal["iso", "elapsed", "none"]
@@ -88,17 +90,22 @@ class Client:
         url: str = DEFAULT_URL,
         token: str | None = None,
         *,
+        ca_file: str | None = None,
         patience: Patience | None = None,
         notice: Callable[[DwError, float], None] | None = None,
     ) -> None:
-        """`notice` hears of an outage: its first failure, and the seconds to keep trying."""
+        """`notice` hears of an outage: its first failure, and the seconds to keep trying.
+
+        `ca_file`: PEM file of the authorities to trust, instead of the system's.
+        """
         self.url = url.rstrip("/")
         self._token = token
+        self._ca_file = ca_file
         self._patience = patience or Patience()
         self._notice = notice
 
     async def __aenter__(self) -> Self:
-        self._http = Transport(self.url, self._token, self._patience, self._notice)
+        self._http = Transport(self.url, self._token, self._patience, self._notice, self._ca_file)
         return self
 
     async def __aexit__(
@@ -209,6 +216,29 @@ class Client:
         StillRunningError after `at_most_s` seconds.
         """
         await wait_drained(self, name, seen, at_most_s)
+
+    async def make_token(self, name: str, role: Role) -> TokenMade:
+        """Make a token, which is told this once.
+
+        ConflictError where the name is taken: also after a reply that was lost on the way.
+        """
+        body = msgspec.json.encode(TokenNew(role=role, name=name))
+        return self._decode(await self._http.request("POST", "/tokens", body=body), TokenMade)
+
+    async def tokens(self, *, revoked: bool = False) -> list[Token]:
+        """Tokens that live; also those that were revoked."""
+        params = _given(revoked="true" if revoked else None)
+        return self._decode(await self._http.request("GET", "/tokens", params), list[Token])
+
+    async def revoke_token(self, name: str) -> Token:
+        """Let it do nothing any more; NotFoundError, ConflictError for the last admin's."""
+        path = f"/tokens/{quote(name, safe='')}/revoke"
+        return self._decode(await self._http.request("POST", path), Token)
+
+    async def audit(self, *, limit: int | None = None, cursor: str | None = None) -> AuditPage:
+        """What people did, newest first."""
+        params = _given(limit=limit, cursor=cursor)
+        return self._decode(await self._http.request("GET", "/audit", params), AuditPage)
 
     async def wait(
         self,

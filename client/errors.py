@@ -4,6 +4,7 @@
 DwError
 ├── UnreachableError      no answer for as long as it was tried      .url .cause
 ├── BrokenOffError        a log that stopped in the middle           .url .received
+├── BadAuthoritiesError   CA_FILE is no file of certificates
 ├── UnreadableError       an answer, but not of this API             .url .status .what
 ├── StillRunningError     a wait that took longer than it might      .unfinished
 └── RefusedError          the server said no                         .problem
@@ -24,6 +25,13 @@ class DwError(Exception):
 
     exit_code = 2
     """What `dw` ends with: see `client.outcome`."""
+
+
+class BadAuthoritiesError(DwError):
+    """The authorities to trust cannot be read."""
+
+    def __init__(self, file: str, why: str | None) -> None:
+        super().__init__(f"CA_FILE={file} cannot be used: {why or 'it has no certificate in PEM'}")
 
 
 class UnreachableError(DwError):

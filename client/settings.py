@@ -14,11 +14,14 @@ class Settings(Struct, frozen=True):
     """Of the API, without a slash at its end."""
     token: str | None
     """Sent as `Authorization: Bearer`; null where the server asks for none."""
+    ca_file: str | None
+    """PEM file of the authorities to trust; null for the system's."""
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """Read `API_URL` and `TOKEN`; an empty value counts as none. A bare host:port is http."""
+    """Read the environment; an empty value counts as none. A bare host:port is http."""
     url = environ.get("API_URL", "").strip() or DEFAULT_URL
     if "://" not in url:
         url = f"http://{url}"
-    return Settings(url.rstrip("/"), environ.get("TOKEN", "").strip() or None)
+    token, ca_file = (environ.get(name, "").strip() or None for name in ("TOKEN", "CA_FILE"))
+    return Settings(url.rstrip("/"), token, ca_file)

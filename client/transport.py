@@ -3,6 +3,7 @@
 import asyncio
 import io
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,15 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from client.errors import RETRIED, BusyError, DwError, UnreachableError, UnreadableError, refusal
+from client.errors import (
+    RETRIED,
+    BadAuthoritiesError,
+    BusyError,
+    DwError,
+    UnreachableError,
+    UnreadableError,
+    refusal,
+)
 from schema.problems import Problem
 
 T = TypeVar("T")
@@ -55,13 +64,18 @@ class Transport:
         token: str | None,
         patience: Patience,
         notice: Callable[[DwError, float], None] | None,
+        ca_file: str | None,
     ) -> None:
-        """`notice` hears of an outage: its first failure, and the seconds to keep trying."""
+        """`notice` hears of an outage: its first failure, and the seconds to keep trying.
+
+        `ca_file`: the authorities to trust, instead of the system's; BadAuthoritiesError.
+        """
         self.url = url
         self._patience = patience
         self._notice = notice
         self._answered = False
         self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=_trusting(ca_file)),
             headers={"Authorization": f"Bearer {token}"} if token else None,
             # Total time is bounded by patience; an answer that stalls for a minute is dead.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60),
@@ -144,6 +158,15 @@ class Transport:
                 if failures == 1 and self._notice is not None:
                     self._notice(error, patience_s)
             await asyncio.sleep(wait_s)
+
+
+def _trusting(ca_file: str | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError too
+        raise BadAuthoritiesError(ca_file, error.strerror) from error
 
 
 async def _error(reply: aiohttp.ClientResponse, url: str) -> DwError:

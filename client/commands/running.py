@@ -33,7 +33,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 HINTS: tuple[tuple[type[DwError], str], ...] = (
     (UnreachableError, "is `just serve` running? Set API_URL for another server."),
     (UnreadableError, "is API_URL right?"),
-    (DeniedError, "is TOKEN set, and right?"),
+    (DeniedError, "is TOKEN set, in force, and of that role?"),
 )
 
 
@@ -56,7 +56,7 @@ def run(main: Callable[[Client], Awaitable[int]]) -> int:
     where = settings.load(os.environ)
 
     async def inside() -> int:
-        async with Client(where.url, where.token, notice=_notice) as dw:
+        async with Client(where.url, where.token, ca_file=where.ca_file, notice=_notice) as dw:
             return await main(dw)
 
     try:

@@ -166,3 +166,4 @@ def test_settings_come_from_the_environment() -> None:
     assert load({}).url == "http://127.0.0.1:3000"
     assert load({"API_URL": "farm:80/", "TOKEN": ""}) == load({"API_URL": "http://farm:80"})
     assert load({"TOKEN": "t"}).token == "t"
+    assert load({"CA_FILE": "ca.pem"}).ca_file == "ca.pem"

@@ -280,6 +280,8 @@ def test_settings_come_from_the_environment() -> None:
         ({"CHUNK_BYTES": "2000000"}, "CHUNK_BYTES"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
         ({"API_URL": "http://user:pass@host"}, "TOKEN"),
+        ({"API_URL": "https://host/t/dw_0123456789"}, "put it into TOKEN"),
+        ({"CA_FILE": "/nowhere/ca.pem"}, "CA_FILE='/nowhere/ca.pem'"),
         ({"AGENT_NAME": "a\nb"}, "AGENT_NAME"),
     ],
 )
@@ -294,4 +296,8 @@ def test_secrets_stay_with_the_agent() -> None:
     with pytest.raises(SettingsError) as caught:
         read({"TOKEN": "s3cret with blanks"})
     assert "s3cret" not in str(caught.value)
-    assert task_environment({b"TOKEN": b"x", b"PATH": b"/bin"}) == {b"PATH": b"/bin"}
+    with pytest.raises(SettingsError) as caught:
+        read({"API_URL": "https://host/t/dw_0123456789"})
+    assert "0123456789" not in str(caught.value)
+    secrets = dict.fromkeys((b"TOKEN", b"SUBMIT_TOKEN", b"READ_TOKEN", b"AGENT_TOKEN"), b"x")
+    assert task_environment({**secrets, b"PATH": b"/bin"}) == {b"PATH": b"/bin"}

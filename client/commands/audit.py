@@ -1,0 +1,71 @@
+"""`dw audit`."""
+
+from collections.abc import AsyncIterator
+
+import click
+
+from client import render
+from client.client import Client
+from client.commands.running import console, json_option, run, write_json
+from schema.audit import AuditEntry
+
+_PAGE = 1000
+
+
+@click.command("audit")
+@click.option("--limit", "-n", type=click.IntRange(min=1), default=50, show_default=True)
+@json_option
+def command(limit: int, as_json: bool) -> int:
+    """List what people did, newest first.
+
+    Who submitted, cancelled or retried tasks, drained agents, made or revoked tokens, logged in.
+    """
+
+    async def main(dw: Client) -> int:
+        entries = [entry async for entry in _newest(dw, limit)]
+        if as_json:
+            write_json(entries)
+        else:
+            _table(entries)
+        return 0
+
+    return run(main)
+
+
+async def _newest(dw: Client, limit: int) -> AsyncIterator[AuditEntry]:
+    cursor: str | None = None
+    while limit > 0:
+        page = await dw.audit(limit=min(limit, _PAGE), cursor=cursor)
+        for entry in page.entries:
+            yield entry
+        limit -= len(page.entries)
+        cursor = page.next
+        if cursor is None:
+            return
+
+
+def _table(entries: list[AuditEntry]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - see `console`
+    from rich.text import Text  # noqa: PLC0415
+
+    out = Table(box=None, pad_edge=False, header_style="bold")
+    out.add_column("when", no_wrap=True)
+    out.add_column("who", overflow="fold")
+    out.add_column("did", no_wrap=True)
+    out.add_column("about", overflow="fold")
+    for entry in entries:
+        out.add_row(
+            entry.at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+            Text(render.one_line(entry.who)),
+            Text(render.one_line(entry.action)),
+            Text(render.one_line(_about(entry))),
+        )
+    console().print(out)
+
+
+def _about(entry: AuditEntry) -> str:
+    if entry.task is None:
+        return entry.about or ""
+    if entry.tasks == 1:
+        return f"task {entry.task}"
+    return f"{entry.tasks:,} tasks, the first is {entry.task}"

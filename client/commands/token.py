@@ -1,0 +1,98 @@
+"""`dw token`, and the commands below it."""
+
+from datetime import UTC, datetime
+from typing import get_args
+
+import click
+
+from client import render
+from client.client import Client
+from client.commands.running import complain, console, json_option, run, write_json
+from schema.tokens import Role, Token
+
+
+@click.group("token")
+def command() -> None:
+    """Make, list and revoke tokens.
+
+    A role says what a token may do: read looks at everything; submit also hands over, cancels and
+    retries tasks; agent runs them; admin may do all.
+    """
+
+
+@command.command("new")
+@click.option("--role", type=click.Choice(get_args(Role)), required=True)
+@click.option("--name", metavar="NAME", required=True, help="For people, and for the audit.")
+@json_option
+def new(role: Role, name: str, as_json: bool) -> int:
+    """Make a token and write it, this once: the server keeps no copy."""
+
+    async def main(dw: Client) -> int:
+        made = await dw.make_token(name, role)
+        if as_json:
+            write_json([made])
+        else:
+            complain(f"the token of {made.name}, for the role {made.role}; it is not shown again")
+            click.echo(made.token)
+        return 0
+
+    return run(main)
+
+
+@command.command("ls")
+@click.option("--all", "revoked", is_flag=True, help="Also those that were revoked.")
+@json_option
+def ls(revoked: bool, as_json: bool) -> int:
+    """List tokens, newest first; those of the server's own environment are not among them."""
+
+    async def main(dw: Client) -> int:
+        tokens = await dw.tokens(revoked=revoked)
+        if as_json:
+            write_json(tokens)
+        elif tokens:
+            _table(tokens)
+        else:
+            complain("no tokens: make one with `dw token new --role admin --name me`")
+        return 0
+
+    return run(main)
+
+
+@command.command("revoke")
+@click.argument("name", metavar="NAME")
+@json_option
+def revoke(name: str, as_json: bool) -> int:
+    """Let a token do nothing any more, within seconds. Agents that use it lose their tasks."""
+
+    async def main(dw: Client) -> int:
+        token = await dw.revoke_token(name)
+        if as_json:
+            write_json([token])
+        else:
+            click.echo(f"{token.name} is revoked")
+        return 0
+
+    return run(main)
+
+
+def _table(tokens: list[Token]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - see `console`
+
+    now = datetime.now(UTC)
+    out = Table(box=None, pad_edge=False, header_style="bold")
+    out.add_column("name", no_wrap=True)
+    out.add_column("role", no_wrap=True)
+    out.add_column("made", justify="right", no_wrap=True)
+    out.add_column("by", no_wrap=True)
+    out.add_column("used", justify="right", no_wrap=True)
+    out.add_column("", no_wrap=True)
+    for token in tokens:
+        out.add_row(
+            token.name,
+            token.role,
+            render.age(token.created_at, now),
+            render.one_line(token.created_by),
+            "never" if token.used_at is None else render.age(token.used_at, now),
+            "" if token.revoked_at is None else "revoked",
+        )
+    console().print(out)
