@@ -95,7 +95,12 @@ async def _run(*words: str, **environ: str) -> tuple[int | None, str]:
         sys.executable, "-m", *words, cwd=_ROOT, env=kept | environ,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    try:
+        said, _ = await asyncio.wait_for(process.communicate(), 60)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
     return process.returncode, said.decode()
 
 
