@@ -34,6 +34,7 @@ from api.routes.services import Services
 from api.sessions import Sessions
 from api.settings import Settings
 from api.store import keys
+from api.submitting import Submitting
 from api.tokens import Tokens
 from api.writing import Writer
 
@@ -173,6 +174,13 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
                     notices,
                     sessions,
                     claims,
+                    Submitting(
+                        database,
+                        lanes,
+                        notices,
+                        claims,
+                        a_minute=settings.submissions_per_minute,
+                    ),
                     writer,
                     Reports(writer, lease_key),
                     pulled,

@@ -14,8 +14,9 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from operator import itemgetter
+from typing import NamedTuple
 
 from api.database import Database, Kept
 from api.floors import Floors
@@ -27,7 +28,7 @@ from api.sessions import Session
 from api.store import claims as store
 from api.store.claims import Claimed
 from api.store.tasks import Queued
-from api.waiters import LaneSet, Line, Waiter, deal
+from api.waiters import LaneSet, Line, Waiter, deal, deal_slots
 
 Watched = Callable[[Coroutine[None, None, list[Claimed]]], Awaitable[list[Claimed]]]
 
@@ -38,6 +39,14 @@ _HEADS_SHARE = 20  # at most one part in so many of the time goes to looks witho
 _NEIGHBOUR_S = (0.005, 0.015)
 _NEIGHBOUR_TRIES = 3
 _log = logging.getLogger(__name__)
+
+
+class Loan(NamedTuple):
+    """Waiters that are about to be given new tasks; `Claims.settle` must follow."""
+
+    places: list[Waiter]
+    """Who is to have the first task, the second, and so on: perhaps fewer than there are tasks."""
+    lines: list[tuple[LaneSet, Line, list[Waiter]]]
 
 
 class Claims:
@@ -202,9 +211,7 @@ class Claims:
         if not waiters:
             return
         places = deal(waiters, _MOST_ROWS)
-        line.served += 1
-        for waiter in waiters:
-            waiter.served = True
+        _begin(line, waiters)
         claimed: list[tuple[int, Queued, Claimed]] = []
         try:
             claimed = await self._claim(kept, lanes, places)
@@ -213,13 +220,11 @@ class Claims:
                 waiter.fail(error)
             await kept.give_back()
         finally:
-            line.served -= 1
-            for waiter in waiters:
-                waiter.served = False
+            _end(line, waiters)
         given: dict[Waiter, list[Claimed]] = {waiter: [] for waiter in waiters}
         for place, _, task in sorted(claimed, key=itemgetter(0)):
             given[places[place]].append(task)
-        line.park([waiter for waiter, tasks in given.items() if not self._hand_out(waiter, tasks)])
+        self._answer(line, given)
         if len(claimed) == len(places):
             line.woken = True  # there is more
         elif not line.woken and len(self._floors.of(lanes)) > 1:
@@ -245,6 +250,37 @@ class Claims:
         CLAIMED.inc(len(claimed))
         return claimed
 
+    def lend(self, lane: int, most: int) -> Loan:
+        """Find those who are parked in this process for tasks of a lane, about to be stored.
+
+        Only free slots are filled: what could be claimed ahead may find one at a neighbour.
+        """
+        loan = Loan([], [])
+        for lanes, line in self._lines.quiet(lane):
+            waiters = line.lend(most)
+            _begin(line, waiters)
+            loan.lines.append((lanes, line, waiters))
+        waiters = [waiter for _, _, waiters in loan.lines for waiter in waiters]
+        loan.places.extend(deal_slots(waiters, most))
+        return loan
+
+    def settle(self, loan: Loan, claimed: Sequence[Claimed | None]) -> None:
+        """Answer with what was stored for each place; who got nothing is parked as before."""
+        given: dict[Waiter, list[Claimed]] = {
+            waiter: [] for _, _, waiters in loan.lines for waiter in waiters
+        }
+        for waiter, task in zip(loan.places, claimed, strict=False):
+            if task is not None:
+                given[waiter].append(task)
+                CLAIMED.inc()
+        for lanes, line, waiters in loan.lines:
+            _end(line, waiters)
+            self._answer(line, {waiter: given[waiter] for waiter in waiters})
+            self._lines.looked(lanes, line)
+
+    def _answer(self, line: Line, given: Mapping[Waiter, list[Claimed]]) -> None:
+        line.park([waiter for waiter, tasks in given.items() if not self._hand_out(waiter, tasks)])
+
     def _hand_out(self, waiter: Waiter, tasks: list[Claimed]) -> bool:
         """Answer a waiter; False if it is to be parked."""
         if waiter.gone:  # meanwhile: see take
@@ -267,3 +303,15 @@ class Claims:
             line.tries += 1
             delay_s = random.uniform(*_NEIGHBOUR_S)  # noqa: S311 - jitter
             asyncio.get_running_loop().call_later(delay_s, self._lines.wake_again, lanes)
+
+
+def _begin(line: Line, waiters: Iterable[Waiter]) -> None:
+    line.served += 1
+    for waiter in waiters:
+        waiter.served = True
+
+
+def _end(line: Line, waiters: Iterable[Waiter]) -> None:
+    line.served -= 1
+    for waiter in waiters:
+        waiter.served = False

@@ -66,6 +66,12 @@ class Lines:
         lanes, _ = self._hungry.popitem(last=False)
         return lanes, self._lines[lanes]
 
+    def quiet(self, lane: int) -> Iterator[tuple[LaneSet, Line]]:
+        """Lines of those who wait, in vain until now, for tasks of that lane too."""
+        for lanes, line in self._lines.items():
+            if lane in lanes and line.quiet:
+                yield lanes, line
+
     def looked(self, lanes: LaneSet, line: Line) -> None:
         """A look for it is over: there may be another one to do, or nobody left."""
         self._look(lanes, line)

@@ -134,6 +134,12 @@ class Line:
         _take(self._new, taken, most)
         return taken
 
+    def lend(self, most: int) -> list[Waiter]:
+        """Parked ones, the oldest first, who leave until they have an answer, or go back."""
+        taken: list[Waiter] = []
+        _take(self._parked, taken, most)
+        return taken
+
     def park_last(self, waiter: Waiter) -> None:
         """A newcomer that need not look."""
         waiter.park()
@@ -163,9 +169,14 @@ def deal(waiters: Sequence[Waiter], most: int) -> list[Waiter]:
 
     What they would take ahead comes after all free slots, in turn too.
     """
-    places = list(islice(_in_turn([(each, each.slots) for each in waiters]), most))
+    places = deal_slots(waiters, most)
     ahead = _in_turn([(each, each.ahead) for each in waiters if each.ahead])
     return places + list(islice(ahead, most - len(places)))
+
+
+def deal_slots(waiters: Sequence[Waiter], most: int) -> list[Waiter]:
+    """Places in turn, of free slots only."""
+    return list(islice(_in_turn([(each, each.slots) for each in waiters]), most))
 
 
 def _in_turn(shares: list[tuple[Waiter, int]]) -> Iterator[Waiter]:

@@ -18,6 +18,7 @@ from api.pulled import PulledAttempts
 from api.reports import Reports
 from api.sessions import Sessions
 from api.settings import Settings
+from api.submitting import Submitting
 from api.tokens import Tokens
 from api.writing import Writer
 
@@ -37,6 +38,7 @@ class Services(Struct, frozen=True):
     notices: Notices
     sessions: Sessions
     claims: Claims
+    submitting: Submitting
     writer: Writer
     reports: Reports
     pulled: PulledAttempts

@@ -1,12 +1,10 @@
 """Tasks: submitted, listed, looked at, cancelled, run again."""
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
-import asyncpg
 import msgspec
 from litestar import Request, get, post
 from litestar.params import FromQuery, PathParameter, QueryParameter
@@ -15,16 +13,13 @@ from api import access, bodies
 from api.access import who_asks
 from api.contents import contents_of
 from api.lanes import TooManyLanesError
-from api.metrics import SUBMITTED
 from api.problems import ProblemError, not_found
-from api.quotas import submission
 from api.routes.described import body
 from api.routes.services import Services, services
 from api.store import logs as log_store
 from api.store import tasks as store
-from api.store.lanes import Needs
 from api.store.logs import STREAMS
-from api.store.tasks import KeyConflictError, Queued
+from api.store.tasks import KeyConflictError
 from schema.tasks import (
     FINAL,
     MAX_COMMAND_BYTES,
@@ -42,7 +37,6 @@ from schema.tasks import (
 _submissions = msgspec.json.Decoder(Submission | list[Submission])
 _retry = msgspec.json.Decoder(Retry)
 NO_CURSOR = 2**63 - 1
-_DEADLOCK_TRIES = 4
 _CURSOR = re.compile(r"[0-9]{1,19}")
 _MOST_IDS = 1000
 _NEEDS_BYTES = 2000  # an entry of the index that finds a lane has room for 2,700
@@ -122,8 +116,7 @@ def _wrong_time(run_after: datetime | None) -> str | None:
 
 async def _store(found: Services, tasks: list[Submission], who: str) -> list[Submitted]:
     try:
-        lanes = await found.lanes.resolve({store.needs_of(task) for task in tasks})
-        answers, queued = await _submit_many(found, tasks, lanes, who)
+        return await found.submitting.store(tasks, who)
     except TooManyLanesError:
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -135,27 +128,6 @@ async def _store(found: Services, tasks: list[Submission], who: str) -> list[Sub
             HTTPStatus.CONFLICT,
             f"key {error.key!r} stands for another submission already; nothing was stored",
         ) from None
-    SUBMITTED.inc(sum(each.created for each in answers))
-    found.notices.tasks_queued(queued)
-    return answers
-
-
-async def _submit_many(
-    found: Services, tasks: list[Submission], lanes: Mapping[Needs, int], who: str
-) -> tuple[list[Submitted], list[Queued]]:
-    """Try again where two submissions bring the same keys in other orders at the same time."""
-    tries = 0
-    while True:
-        try:
-            async with (
-                found.database.acquire() as connection,
-                submission(connection, who, found.settings.submissions_per_minute),
-            ):
-                return await store.submit_many(connection, tasks, lanes, who)
-        except asyncpg.DeadlockDetectedError:
-            tries += 1
-            if tries == _DEADLOCK_TRIES:
-                raise
 
 
 @get("/tasks", tags=["tasks"], opt=access.READ)

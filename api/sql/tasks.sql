@@ -1,26 +1,36 @@
 -- name: submit_many
 -- One row for each new task, in the order of the arrays. A key that is there already gives no row.
 -- $1 who submits: all of it is one entry of the audit.
+-- A task that comes with a session has been claimed by it when it is stored: one commit instead of
+-- two, where somebody waits for just that.
 WITH new AS (
     INSERT INTO tasks (
         command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts,
-        timeout_s, no_output_timeout_s, run_after, exclusive, status
+        timeout_s, no_output_timeout_s, run_after, exclusive, status, session, attempt, started_at,
+        day
     )
     SELECT
         command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts,
         timeout_s, no_output_timeout_s, run_after, exclusive,
-        CASE WHEN run_after > now() THEN 'scheduled' ELSE 'pending' END
+        CASE
+            WHEN session IS NOT NULL THEN 'in_progress'
+            WHEN run_after > now() THEN 'scheduled'
+            ELSE 'pending'
+        END,
+        session, (session IS NOT NULL)::integer,
+        CASE WHEN session IS NOT NULL THEN now() END,
+        CASE WHEN session IS NOT NULL THEN (now() AT TIME ZONE 'UTC')::date END
     FROM unnest(
         $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[],
         $9::integer[], $10::smallint[], $11::smallint[], $12::float8[], $13::float8[],
-        $14::timestamptz[], $15::boolean[]
+        $14::timestamptz[], $15::boolean[], $16::bigint[]
     ) WITH ORDINALITY AS t (
         command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts,
-        timeout_s, no_output_timeout_s, run_after, exclusive, place
+        timeout_s, no_output_timeout_s, run_after, exclusive, session, place
     )
     ORDER BY place
     ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
-    RETURNING id, status, lane, priority, queue_seq, key
+    RETURNING id, status, lane, priority, queue_seq, key, day
 ),
 noted AS (
     INSERT INTO audit (who, action, task, tasks)

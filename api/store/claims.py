@@ -14,9 +14,11 @@ from api.store.tasks import Queued
 from schema.claims import ClaimedTask
 from schema.lease import Lease, sign
 from schema.sessions import Held
+from schema.tasks import Submission
 
 _SQL = load("claims")
 _decode_env = msgspec.json.Decoder(dict[str, str]).decode
+_encode_env = msgspec.json.Encoder().encode
 
 
 class Claimed(Struct, frozen=True, gc=False):
@@ -31,6 +33,14 @@ class Claimed(Struct, frozen=True, gc=False):
     timeout: float | None
     no_output_timeout: float | None
     exclusive: bool
+
+    @classmethod
+    def new(cls, number: int, day: date, task: Submission) -> "Claimed":
+        """A task that was stored as claimed."""
+        return cls(
+            number, 1, day, task.command, _encode_env(task.env).decode() if task.env else None,
+            task.cwd, task.timeout, task.no_output_timeout or None, task.exclusive,
+        )  # fmt: skip
 
     def for_agent(self, session: int, key: bytes) -> ClaimedTask:
         """What goes to the agent, with its lease."""

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from datetime import date
 
 import msgspec
 from asyncpg import Record
@@ -47,13 +48,26 @@ def needs_of(task: Submission) -> Needs:
     return tuple(sorted(set(task.needs)))
 
 
+class Stored(Struct, frozen=True, gc=False):
+    """What became of one submission."""
+
+    answer: Submitted
+    day: date | None
+    """Of its first attempt, where it was stored for a session."""
+
+
 async def submit_many(
-    connection: Connection, tasks: Sequence[Submission], lanes: Mapping[Needs, int], who: str
-) -> tuple[list[Submitted], list[Queued]]:
+    connection: Connection,
+    tasks: Sequence[Submission],
+    lanes: Mapping[Needs, int],
+    sessions: Sequence[int | None],
+    who: str,
+) -> tuple[list[Stored], list[Queued]]:
     """Store all tasks in one transaction, or none, and that `who` did.
 
-    `lanes` has the needs of every task. Returns one answer per task, in order, and the new tasks
-    that may be claimed now. KeyConflictError when a key stands for another submission.
+    `lanes` has the needs of every task; `sessions` names, for each, one that waits for it and
+    claims it thereby. Returns one answer per task, in order, and the new tasks that may be claimed
+    now. KeyConflictError when a key stands for another submission.
     """
     digests = [
         None if task.key is None else hashlib.sha256(_encode(task)).digest() for task in tasks
@@ -78,6 +92,7 @@ async def submit_many(
             [task.no_output_timeout or None for task in tasks],  # UNSET is falsy, 0 is refused
             [task.run_after for task in tasks],
             [task.exclusive for task in tasks],
+            sessions,
         )
         known = (
             {row["key"]: row for row in await connection.fetch(_SQL["find_keys"], keys)}
@@ -87,13 +102,14 @@ async def submit_many(
         for task, digest in zip(tasks, digests, strict=True):
             if task.key is not None and known[task.key]["key_digest"] != digest:
                 raise KeyConflictError(task.key)
-    created = {row["id"] for row in rows}
+    created = {row["id"]: row["day"] for row in rows}
     keyless = iter(row for row in rows if row["key"] is None)
     answers = []
     for task in tasks:
         row = next(keyless) if task.key is None else known[task.key]
-        answers.append(Submitted(row["id"], row["status"], row["id"] in created))
-        created.discard(row["id"])  # the second one with that key did not create it
+        answer = Submitted(row["id"], row["status"], row["id"] in created)
+        # The second one with that key did not create it.
+        answers.append(Stored(answer, created.pop(answer.id, None)))
     queued = [
         Queued(row["lane"], row["priority"], row["queue_seq"])
         for row in rows

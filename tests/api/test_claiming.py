@@ -245,7 +245,8 @@ async def test_a_free_slot_comes_before_what_is_claimed_ahead(api: Api) -> None:
         second = group.create_task(api.claim(free, slots=3, wait=30))
         await _parked(api, second)
         await api.call("POST", "/tasks", json=[{"command": "true", "needs": [label]}] * 6)
-    assert [len(first.result()), len(second.result())] == [3, 3]
+    assert [len(first.result()), len(second.result())] == [1, 3]
+    assert len(await api.claim(ahead, slots=1, ahead=50)) == 2
 
 
 async def test_a_claim_of_nothing_is_refused(api: Api) -> None:

@@ -29,8 +29,9 @@ async def submit_all(connection: Connection, tasks: Sequence[Submission]) -> lis
     """Store submissions, and their lanes."""
     await lane_store.add_lanes(connection, {needs_of(task) for task in tasks})
     lanes = await lane_store.all_lanes(connection)
-    answers, _ = await task_store.submit_many(connection, tasks, lanes, "tester")
-    return answers
+    unclaimed = [None] * len(tasks)
+    stored, _ = await task_store.submit_many(connection, tasks, lanes, unclaimed, "tester")
+    return [each.answer for each in stored]
 
 
 async def submit(connection: Connection, *, command: str = "true", **fields: Any) -> int:
