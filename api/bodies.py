@@ -116,9 +116,21 @@ async def read(
         ) from None
 
 
+def _announced(request: Request[Any, Any, Any]) -> int:
+    """Bytes of the body as its header has them; -1 where it comes in pieces, or there is none."""
+    length = -1
+    for name, value in request.scope["headers"]:
+        if name == b"transfer-encoding":
+            return -1
+        if name == b"content-length" and value.isdigit():
+            length = int(value)
+    return length
+
+
 async def _receive(request: Request[Any, Any, Any], most: int, setting: str) -> bytes:
     parts: list[bytes] = []
     size = 0
+    announced = _announced(request)
     while True:
         message = await request.receive()
         if message["type"] != "http.request":
@@ -130,7 +142,9 @@ async def _receive(request: Request[Any, Any, Any], most: int, setting: str) -> 
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"the body is larger than {most} bytes{setting}",
             )
-        if not message.get("more_body"):
+        # Granian tells the end in a message of its own: to wait for that too cost 30 of the 300 us
+        # of a beat.
+        if size == announced or not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
