@@ -25,6 +25,9 @@ from schema.tasks import Reason, Stream
 
 log = logging.getLogger("agent")
 
+TICK_S = 0.1
+"""Timeouts and flushes are as exact as this: one timer for all tasks."""
+
 _UNPROVEN_S = 1.0  # a slot that hands an exclusive task back must not be given it again in a circle
 
 
@@ -182,21 +185,27 @@ class Runner:
     def tick(self) -> None:
         """Do what is due: cut old output, end what is over its time or no longer proven ours."""
         now_s = time.monotonic()
-        old_s = now_s - self.flush_s
+        old_s = now_s - max(0.0, self.flush_s - TICK_S)  # at the next tick it would be too old
         exclusive_s = self._exclusive_s()
-        keeps_tails = self._outbox.keeps_tails
         for run in tuple(self._runs.values()):
             if exclusive_s is not None and run.attempt.task.exclusive:
                 message = "cannot reach the API, and others may soon be given this exclusive task"
                 name = self._settings.agent_name
                 run.process.stop("agent_lost", f"agent {name} {message}", exclusive_s)
             run.process.tick()
-            for stream, buffer in run.streams.items():
-                if cut := buffer.flush_older(old_s):
-                    self._outbox.add(run.attempt.delivery, stream, cut)
-                elif keeps_tails and (tail := buffer.tail_older(now_s - WAIT_S)):
-                    self._outbox.keep_tail(run.attempt.delivery, stream, tail)
+            self._cut_old(run, old_s, now_s)
         self._trees.tick()
+
+    def _cut_old(self, run: _Run, old_s: float, now_s: float) -> None:
+        """Cut both streams if one is old: who watches can sort only what comes together."""
+        delivery = run.attempt.delivery
+        old = any(buffer.older(old_s) for buffer in run.streams.values())
+        for stream, buffer in run.streams.items():
+            if old:
+                if cut := buffer.flush():
+                    self._outbox.add(delivery, stream, cut)
+            elif self._outbox.keeps_tails and (tail := buffer.tail_older(now_s - WAIT_S)):
+                self._outbox.keep_tail(delivery, stream, tail)
 
     def ages_s(self) -> Iterator[float]:
         """Seconds that each running process has been running."""

@@ -137,9 +137,9 @@ class StreamBuffer:
         """Cut what there is."""
         return self._cut() if self._size else None
 
-    def flush_older(self, than_s: float) -> Cut | None:
-        """Cut what there is if its first byte was read by then."""
-        return self._cut() if self._size and self._opened_s <= than_s else None
+    def older(self, than_s: float) -> bool:
+        """Tell whether there is something whose first byte was read by then."""
+        return self._size > 0 and self._opened_s <= than_s
 
     def tail_older(self, than_s: float) -> Tail | None:
         """Give what came since the last call, for the disk, if its first byte was read by then."""

@@ -17,7 +17,7 @@ from agent.heir import Heir
 from agent.link import Link
 from agent.outbox import Outbox
 from agent.reports import MOST_BYTES, Reports
-from agent.runner import Runner
+from agent.runner import TICK_S, Runner
 from agent.session import CannotStartError, Session
 from agent.session_note import SessionNote
 from agent.settings import Settings
@@ -30,7 +30,6 @@ from schema.sessions import BeatReply, Held, SessionOpen
 
 log = logging.getLogger("agent")
 
-_TICK_S = 0.1  # timeouts and flushes are as exact as this; one timer for all tasks
 _REPORTS_IN_FLIGHT = 2
 _REQUEST_SHARE = 8  # one part in so many of the memory for unsent output
 _QUEUED_MOST_S = 5.0  # claimed ahead and still not started: others may be idle
@@ -170,7 +169,7 @@ class Worker:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(TICK_S)
             self._runner.tick()
             self._outbox.tick()
             oldest = next(iter(self._attempts.queued.values()), None)

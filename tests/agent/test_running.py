@@ -279,6 +279,22 @@ async def test_output_of_a_running_task_is_flushed(
     assert fake.log(task) == b"early\nlate\n"
 
 
+async def test_what_both_streams_wrote_is_sent_together(
+    fake: FakeApi, start_agent: StartAgent, tmp_path: Path
+) -> None:
+    """People watch both: their lines can be sorted only if they come in one report."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    task = fake.add(f"echo out; sleep 0.5; echo err >&2; read line < {gate}")
+    fake.flush_ms = 1000
+    async with start_agent():
+        await fake.until(lambda: bool(fake.log(task, "stderr")))
+        gate.write_text("end\n")
+        await fake.result(task)
+    reports = [body for what, body in fake.requests if what == "report" and body.chunks]
+    assert [chunk.stream for chunk in reports[0].chunks] == ["stdout", "stderr"]
+
+
 async def test_a_full_outbox_slows_the_child(fake: FakeApi, start_agent: StartAgent) -> None:
     """Memory is bounded and nothing is dropped: the writer waits on its pipe."""
     size = 30_000_000
