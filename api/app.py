@@ -28,7 +28,7 @@ from api.pulled import PulledAttempts
 from api.reaper import Reaper
 from api.reports import Reports
 from api.room import Room
-from api.routes import agents, audit, compat, groups, home, login, logs, tasks, tokens
+from api.routes import agents, audit, compat, explain, groups, home, login, logs, tasks, tokens
 from api.routes.described import add_bodies
 from api.routes.services import Services
 from api.sessions import Sessions
@@ -41,6 +41,7 @@ from api.writing import Writer
 T = TypeVar("T")
 
 _START_AGAIN_S = 0.25
+_ROUTES = (home, tasks, explain, logs, agents, groups, compat, tokens, audit, login)
 _GC_OBJECTS = 20_000  # made and not freed, between two looks for circles of garbage
 _log = logging.getLogger(__name__)
 
@@ -62,11 +63,7 @@ def create_app(settings: Settings | None = None) -> Front:
             yield
 
     app = Litestar(
-        [
-            handler
-            for each in (home, tasks, logs, agents, groups, compat, tokens, audit, login)
-            for handler in each.HANDLERS
-        ],
+        [handler for each in _ROUTES for handler in each.HANDLERS],
         lifespan=[lifespan],
         guards=[guard],
         exception_handlers=HANDLERS,

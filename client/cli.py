@@ -13,6 +13,7 @@ _COMMANDS = {
     "submit": "Hand over a shell command, or a file of them.",
     "ls": "List tasks, newest first.",
     "show": "Show everything about tasks.",
+    "explain": "Tell why tasks are still pending.",
     "logs": "Write a task's log, once or as it grows.",
     "wait": "Wait until tasks have ended.",
     "cancel": "End tasks, or keep them from starting.",

@@ -28,6 +28,7 @@ from client.settings import DEFAULT_URL
 from client.transport import Params, Patience, Transport
 from client.waiting import Progress, Waited, wait, wait_drained
 from schema.audit import AuditPage
+from schema.explain import Explanation
 from schema.sessions import Agent, DrainAsked
 from schema.tasks import (
     MAX_TASKS_PER_SUBMISSION,
@@ -170,6 +171,11 @@ class Client:
         path = f"/tasks/{task_id}/logs"
         async with self._http.stream(path, params) as reply:
             yield Log(reply, f"{self.url}{path}")
+
+    async def explain(self, task_id: int) -> Explanation:
+        """Why a task is still pending, or what it does instead; NotFoundError."""
+        body = await self._http.request("GET", f"/tasks/{task_id}/explain")
+        return self._decode(body, Explanation)
 
     async def cancel(self, task_id: int) -> Task:
         """Ask that a task ends. One that runs ends when its agent has ended it; NotFoundError."""

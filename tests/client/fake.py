@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 from aiohttp import web
 
+from schema.explain import Ended, Explanation
 from schema.problems import Problem
 from schema.sessions import Agent, DrainAsked
 from schema.tasks import (
@@ -215,6 +216,12 @@ async def _retry(request: web.Request) -> web.Response:
     return reply(fake.tasks[task.id])
 
 
+async def _explain(request: web.Request) -> web.Response:
+    task = _known(request)
+    reason = Ended(text="It is over.", status=task.status, reason=None, finished_at=None)
+    return reply(Explanation(task.id, task.status, reason.text, (reason,)))
+
+
 async def _group(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     tasks = [task for task in request.app[FAKE].tasks.values() if task.group == name]
@@ -264,6 +271,7 @@ async def serve() -> AsyncIterator[Fake]:
             web.get(r"/tasks/{id:\d+}/logs", _logs),
             web.post(r"/tasks/{id:\d+}/cancel", _cancel),
             web.post(r"/tasks/{id:\d+}/retry", _retry),
+            web.get(r"/tasks/{id:\d+}/explain", _explain),
             web.get("/groups/{name}", _group),
             web.get("/agents", _agents),
             web.post("/agents/{name}/drain", _drain),

@@ -110,6 +110,7 @@ async def test_submit_json(fake: Fake) -> None:
         (["agents", "drain", "--at-most", "5s", "x"], "", "add --wait"),
         (["agents", "--json", "drain", "x"], "", "options stand behind"),
         (["logs", "-f", "--tail", "3", "1"], "", "without --tail"),
+        (["explain"], "", "name a task"),
         (["show", "x"], "", "not a valid"),
         (["explode"], "", "No such command"),
     ],
@@ -216,6 +217,15 @@ async def test_a_damaged_log_is_told(fake: Fake) -> None:
     assert await _dw(fake, "logs", "1") == (3, "a\n", told)
     assert await _dw(fake, "logs", "-f", "1") == (3, "a\n", told)
     assert "stdout     damaged, 2 B, 1 line; not the bytes" in (await _dw(fake, "show", "1")).out
+
+
+async def test_explain(fake: Fake) -> None:
+    """A sentence, or an object."""
+    fake.add(status="succeeded")
+    assert (await _dw(fake, "explain", "1")).out == "task 1 is succeeded. It is over.\n"
+    explained = msgspec.json.decode((await _dw(fake, "explain", "1", "--json")).out)
+    assert explained["reasons"][0]["kind"] == "ended"
+    assert (await _dw(fake, "explain", "7")).code == 2
 
 
 async def test_a_reader_that_stops_early_is_no_error(fake: Fake) -> None:

@@ -1,0 +1,28 @@
+"""`dw explain`."""
+
+import click
+
+from client import render
+from client.client import Client
+from client.commands.running import IDS, each, json_option, run, write_json
+
+
+@click.command("explain")
+@IDS
+@json_option
+def command(ids: tuple[int, ...], as_json: bool) -> int:
+    """Tell why tasks are still pending, or what they do instead."""
+    if not ids:
+        raise click.UsageError("name a task: dw explain ID")
+
+    async def main(dw: Client) -> int:
+        async def one(task_id: int) -> None:
+            explained = await dw.explain(task_id)
+            if as_json:
+                write_json([explained])
+                return
+            click.echo(f"task {task_id} is {explained.status}. {render.one_line(explained.text)}")
+
+        return await each(ids, one)
+
+    return run(main)
