@@ -42,6 +42,15 @@ class StreamContents(Struct, frozen=True):
             missing=self.missing,
         )
 
+    @property
+    def end(self) -> int:
+        """One past the last byte that is shown."""
+        if not self.starts:
+            return 0
+        last = len(self.starts) - 1
+        place = self.starts if self.place.pulled else self.extents.positions
+        return max(self.starts[last], place[last] + self.extents.sizes[last])
+
     def chunk_at(self, offset: int) -> int:
         """Number of the chunk that brings that byte, or of the last one before it."""
         return max(0, bisect_right(self.starts, offset) - 1)

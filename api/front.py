@@ -18,7 +18,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import HTTPScope, Receive, Scope, Send
 from litestar.utils import normalize_path
 
-from api import access
+from api import access, paths
 from api.access import Access, Who
 from api.gate import Gate, take_from_path
 from api.metrics import DENIED
@@ -74,6 +74,7 @@ class Front:
             await self.app(scope, receive, send)
             return
         in_path = take_from_path(scope)
+        scope["path"] = paths.routed(scope["path"], scope.get("raw_path") or b"")
         place = (scope["method"], scope["path"])
         if place in self._open:
             await self.app(scope, receive, send)

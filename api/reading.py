@@ -1,35 +1,42 @@
 """Reading logs: their bytes or lines, streamed in bounded memory."""
 
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 
 from msgspec import Struct
 
-from api import bodies
+from api import bodies, merging, searching, seeking
 from api.contents import StreamContents
 from api.database import Database
+from api.merging import Block, Blocks, Data
+from api.searching import Pattern
+from api.seeking import Place, Start
 from api.store import logs as store
-from api.store.logs import STREAMS, Extents, StoredChunk
+from api.store.logs import STREAMS, Column, Extents, StoredChunk
 from schema import marks
 
 Timestamps = Literal["none", "iso", "elapsed"]
 
 _RUN_BYTES = 4 * 1024 * 1024  # inflated bytes fetched at a time
 _RUN_CHUNKS = 256
-_LONG_LINE_BYTES = 1024 * 1024  # longer lines leave in pieces, so that memory stays bounded
-_TAIL_BYTES = 8 * 1024 * 1024
 
 
-class Block(Struct, frozen=True, gc=False):
-    """Whole lines of one stream that were read at one time."""
+class View(Struct, frozen=True, kw_only=True):
+    """Which lines, and what stands before each."""
 
-    time_us: int
-    data: bytes
-    goes_on: bool
-    """The last line is longer than a block: its rest comes in the next block of that stream."""
+    line: int = 1
+    """The first one, by its number."""
+    lines: int | None = None
+    """At most so many."""
+    tail: int | None = None
+    """Only so many at the end."""
+    pattern: Pattern | None = None
+    timestamps: Timestamps = "none"
+    numbers: bool = False
+    prefix: bytes = b""
 
 
 class LogReader:
@@ -40,55 +47,119 @@ class LogReader:
         self._task = task
         self._contents = contents
 
-    async def raw(self, offset: int) -> AsyncIterator[bytes]:
+    async def raw(self, offset: int) -> AsyncGenerator[bytes, None]:
         """One stream's bytes from `offset` on, as they were written."""
         contents = self._contents[0]
-        async for start, data, _ in self._chunks(contents, contents.chunk_at(offset)):
-            yield data[max(0, offset - start) :]
+        async with aclosing(self._chunks(contents, contents.chunk_at(offset))) as chunks:
+            async for start, data, _ in chunks:
+                yield data[max(0, offset - start) :]
 
-    async def lines(self, timestamps: Timestamps, tail: int | None) -> AsyncIterator[bytes]:
+    async def text(self, view: View) -> AsyncGenerator[bytes, None]:
         """All streams given, merged line by line in the order in which the lines were ended."""
-        sources = [
-            self._blocks(contents, 0 if tail is None else _tail_start(contents, tail))
-            for contents in self._contents
-        ]
-        merged = _merge(sources)
-        stamp = _stamp(timestamps, self._contents[0].place.started_us)
-        async for data in _stamped(merged if tail is None else _last(merged, tail), stamp):
-            yield data
+        head = _head(view, self._contents[0].place.started_us)
+        cut = False
+        async with aclosing(await self.blocks(view)) as blocks:
+            async for block in blocks:
+                if cut:
+                    yield b"\n"
+                if block.data:
+                    yield block.data if head is None else head(block)
+                cut = block.cut
 
-    async def members(self) -> AsyncIterator[bytes]:
+    async def blocks(self, view: View) -> Blocks:
+        """The lines of a view."""
+        first, blocks = await self.merged(view)
+        if first < view.line:
+            blocks = merging.without(blocks, view.line - first)
+        if view.pattern is not None:
+            blocks = searching.matching(blocks, view.pattern)
+        if view.lines is not None:
+            blocks = merging.first(blocks, view.lines)
+        return blocks if view.tail is None else merging.last(blocks, view.tail)
+
+    async def merged(self, view: View) -> tuple[int, Blocks]:
+        """All from a line on that stands at, or a little before, the first one of a view."""
+        place = await self._place(view)
+        sources = [
+            self._lines(each, start)
+            for each, start in zip(self._contents, place.starts, strict=True)
+        ]
+        return place.line, merging.merge(sources, place.line if view.numbers else None)
+
+    def _lines(self, contents: StreamContents, start: Start) -> Blocks:
+        chunks = self._chunks(contents, start.chunk)
+        lines = merging.split(contents.stream, chunks, open_end=not contents.place.ended)
+        return merging.without(lines, start.lines) if start.lines else lines
+
+    async def _place(self, view: View) -> Place:
+        """Where to begin, so that no more is read than must be."""
+        if view.line > 1:
+            return await self._seek(view.line)
+        if view.tail is None or view.pattern is not None:
+            return Place(1, tuple(Start(0, 0) for _ in self._contents))
+        chunks = [_tail_start(each, view.tail) for each in self._contents]
+        if view.numbers and any(each.missing or each.state == "damaged" for each in self._contents):
+            chunks = [0] * len(chunks)  # a line may end where bytes are missing: nobody counted it
+        before = sum(
+            sum(each.extents.lines[:chunk])
+            for each, chunk in zip(self._contents, chunks, strict=True)
+        )
+        return Place(1 + before, tuple(Start(chunk, 0) for chunk in chunks))
+
+    async def _seek(self, line: int) -> Place:
+        times = [await self._times(each) for each in self._contents]
+        return await seeking.seek(self._contents, times, line, self._load)
+
+    async def _times(self, contents: StreamContents) -> Column:
+        async with self._database.reading() as connection:
+            return await store.list_times(
+                connection, self._task, contents.place, STREAMS[contents.stream],
+                len(contents.starts),
+            )  # fmt: skip
+
+    async def _load(self, contents: StreamContents, number: int) -> Data:
+        async with aclosing(self._chunks(contents, number, 1)) as chunks:
+            async for data in chunks:
+                return data
+        return contents.starts[number], b"", []  # retention came between
+
+    async def members(self) -> AsyncGenerator[bytes, None]:
         """One stream's chunks as they are stored: gzip members, which joined are a gzip file."""
         contents = self._contents[0]
         if not contents.starts:
             yield bodies.deflate(b"")  # no bytes at all are no gzip file
-        async for _, chunk in self._stored(contents, 0):
-            yield chunk.content
+        async with aclosing(self._stored(contents, 0)) as stored:
+            async for _, chunk in stored:
+                yield chunk.content
 
     async def _chunks(
-        self, contents: StreamContents, first: int
-    ) -> AsyncIterator[tuple[int, bytes, list[marks.Mark]]]:
-        """(first byte, bytes, marks) that the stored chunks bring, from number `first` on."""
-        async for number, chunk in self._stored(contents, first):
-            told = contents.told_before(number)
-            if told >= chunk.size:
-                continue
-            if len(chunk.content) > bodies.INLINE_BYTES:
-                data = await bodies.in_thread(partial(bodies.inflate, chunk.content, chunk.size))
-            else:
-                data = bodies.inflate(chunk.content, chunk.size)
-            times = marks.decode(chunk.marks) or [(0, chunk.received_us)]
-            if told:
-                times = marks.behind(times, told)
-            yield contents.starts[number], data[told:], times
+        self, contents: StreamContents, first: int, most: int | None = None
+    ) -> AsyncGenerator[Data, None]:
+        """What the stored chunks bring, from number `first` on."""
+        async with aclosing(self._stored(contents, first, most)) as stored:
+            async for number, chunk in stored:
+                told = contents.told_before(number)
+                if told >= chunk.size:
+                    continue
+                if len(chunk.content) > bodies.INLINE_BYTES:
+                    inflate = partial(bodies.inflate, chunk.content, chunk.size)
+                    data = await bodies.in_thread(inflate)
+                else:
+                    data = bodies.inflate(chunk.content, chunk.size)
+                times = marks.decode(chunk.marks) or [(0, chunk.received_us)]
+                if told:
+                    times = marks.behind(times, told)
+                yield contents.starts[number], data[told:], times
 
     async def _stored(
-        self, contents: StreamContents, first: int
-    ) -> AsyncIterator[tuple[int, StoredChunk]]:
+        self, contents: StreamContents, first: int, most: int | None = None
+    ) -> AsyncGenerator[tuple[int, StoredChunk], None]:
         """The chunks that were there when the log was described, a few at a time."""
         number = first
-        while number < len(contents.starts):
-            run = _run(contents.extents, number)
+        end = len(contents.starts) if most is None else first + most
+        run = 1  # a page of some lines needs no more
+        while number < end:
+            run = min(end - number, run, _run(contents.extents, number))
             async with self._database.reading() as connection:
                 chunks = await store.read_chunks(
                     connection, self._task, contents.place, STREAMS[contents.stream],
@@ -97,37 +168,12 @@ class LogReader:
             if not chunks:
                 return  # retention came between
             for chunk in chunks:
-                if number == len(contents.starts):
+                if number == end:
                     return
                 if chunk.position == contents.extents.positions[number]:  # else it came later
                     yield number, chunk
                     number += 1
-
-    async def _blocks(self, contents: StreamContents, first: int) -> AsyncIterator[Block]:
-        """Lines of one stream, each with the time at which its end was read."""
-        rest = bytearray()
-        time_us = 0
-        end = contents.starts[first] if first < len(contents.starts) else 0
-        async for start, data, times in self._chunks(contents, first):
-            if start != end and rest:
-                yield Block(time_us, bytes(rest), goes_on=False)
-                rest.clear()
-            end = start + len(data)
-            for index, (offset, mark_us) in enumerate(times):
-                time_us = mark_us
-                stop = times[index + 1][0] if index + 1 < len(times) else len(data)
-                # Only the new piece is searched: a progress bar has many marks and no newline.
-                searched = len(rest)
-                rest += data[offset:stop]
-                cut = rest.rfind(b"\n", searched) + 1
-                if cut:
-                    yield Block(time_us, bytes(rest[:cut]), goes_on=False)
-                    del rest[:cut]
-                elif len(rest) >= _LONG_LINE_BYTES:
-                    yield Block(time_us, bytes(rest), goes_on=True)
-                    rest.clear()
-        if rest:
-            yield Block(time_us, bytes(rest), goes_on=False)
+            run *= 4
 
 
 def _run(extents: Extents, first: int) -> int:
@@ -148,90 +194,42 @@ def _tail_start(contents: StreamContents, lines: int) -> int:
     for number in range(len(contents.starts) - 1, -1, -1):
         found += extents.lines[number]
         size += extents.sizes[number]
-        if found > lines or size > _TAIL_BYTES:
+        if found > lines or size > merging.LAST_BYTES:
             return number
     return 0
 
 
-async def _merge(sources: Sequence[AsyncIterator[Block]]) -> AsyncIterator[Block]:
-    """Blocks of all sources by time; nothing comes between the pieces of one long line."""
-    heads = [await anext(source, None) for source in sources]
-    current: int | None = None
-    time_us = 0
-    while True:
-        if current is None:
-            waiting = [(head.time_us, index) for index, head in enumerate(heads) if head]
-            if not waiting:
-                return
-            current = min(waiting)[1]
-        block = heads[current]
-        if block is None:  # the stream ends with a long line that nothing ended
-            current = None
-            if any(heads):
-                yield Block(time_us, b"\n", goes_on=False)
-            continue
-        time_us = block.time_us
-        heads[current] = await anext(sources[current], None)
-        more = any(heads)
-        if not block.goes_on:
-            current = None
-            if more and not block.data.endswith(b"\n"):
-                block = Block(block.time_us, block.data + b"\n", goes_on=False)
-        yield block
+def _head(view: View, started_us: int) -> Callable[[Block], bytes] | None:
+    """Writes a block with something before each of its lines, which share their time."""
+    if view.timestamps == "none" and not view.numbers and not view.prefix:
+        return None
+    stamp = {"none": _none, "iso": _iso}.get(view.timestamps, partial(_elapsed, started_us))
 
-
-async def _last(blocks: AsyncIterator[Block], lines: int) -> AsyncIterator[Block]:
-    """The last lines, at most 8 MiB of them."""
-    if lines == 0:
-        return
-    kept: deque[Block] = deque()
-    newlines = size = 0
-    async for block in blocks:
-        kept.append(block)
-        newlines += block.data.count(b"\n")
-        size += len(block.data)
-        while len(kept) > 1 and (
-            newlines - kept[0].data.count(b"\n") > lines or size - len(kept[0].data) > _TAIL_BYTES
-        ):
-            gone = kept.popleft()
-            newlines -= gone.data.count(b"\n")
-            size -= len(gone.data)
-    unended = bool(kept) and not kept[-1].data.endswith(b"\n")
-    surplus = newlines + unended - lines
-    while kept and surplus > 0:
-        block = kept.popleft()
-        parts = block.data.split(b"\n", surplus)
-        if len(parts) > surplus and parts[-1]:
-            kept.appendleft(Block(block.time_us, parts[-1], block.goes_on))
-            break
-        surplus -= block.data.count(b"\n")
-    for block in kept:
-        yield block
-
-
-def _stamp(timestamps: Timestamps, started_us: int) -> Callable[[int], bytes] | None:
-    if timestamps == "iso":
-        return lambda time_us: (
-            datetime.fromtimestamp(time_us / 1_000_000, UTC)
-            .isoformat(timespec="milliseconds")
-            .replace("+00:00", "Z ")
-            .encode()
+    def headed(block: Block) -> bytes:
+        time = stamp(block.time_us)
+        body, end = block.data[:-1], block.data[-1:]
+        if not view.numbers:
+            head = view.prefix + time
+            text = body.replace(b"\n", b"\n" + head) + end
+            return text if block.inside else head + text
+        lines = body.split(b"\n")
+        numbered = (
+            b"%b%d:%b%b" % (view.prefix, number, time, line)
+            for number, line in enumerate(lines[block.inside :], block.line + block.inside)
         )
-    if timestamps == "elapsed":
-        return lambda time_us: f"{(time_us - started_us) / 1_000_000:9.3f} ".encode()
-    return None
+        return b"\n".join([*lines[: block.inside], *numbered]) + end
+
+    return headed
 
 
-async def _stamped(
-    blocks: AsyncIterator[Block], stamp: Callable[[int], bytes] | None
-) -> AsyncIterator[bytes]:
-    """A time before each line; a block's lines share theirs."""
-    inside = False
-    async for block in blocks:
-        if stamp is None:
-            yield block.data
-            continue
-        head = stamp(block.time_us)
-        body = block.data[:-1].replace(b"\n", b"\n" + head) + block.data[-1:]
-        yield body if inside else head + body
-        inside = block.goes_on
+def _none(_: int) -> bytes:
+    return b""
+
+
+def _iso(time_us: int) -> bytes:
+    moment = datetime.fromtimestamp(time_us / 1_000_000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z ").encode()
+
+
+def _elapsed(started_us: int, time_us: int) -> bytes:
+    return f"{(time_us - started_us) / 1_000_000:9.3f} ".encode()

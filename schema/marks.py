@@ -67,6 +67,17 @@ def decode(data: bytes) -> list[Mark]:
     return marks
 
 
+def first_us(start: bytes) -> int | None:
+    """The time of the first mark, from the first dozen bytes; None where there are no marks."""
+    time_us = shift = 0
+    for byte in start[1:]:  # the first byte is the offset, 0
+        time_us |= (byte & _LOW) << shift
+        if not byte & _MORE:
+            return time_us
+        shift += 7
+    return None
+
+
 def behind(marks: Sequence[Mark], offset: int) -> list[Mark]:
     """Marks of a chunk without its first `offset` bytes, which are not all of it."""
     last = bisect_right(marks, offset, key=lambda mark: mark[0]) - 1

@@ -1,4 +1,4 @@
-"""`GET /tasks/{id}/logs` and `logs.gz`."""
+"""`GET /tasks/{id}/logs`, `logs/lines` and `logs.gz`."""
 
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -7,40 +7,75 @@ from litestar import Request, get
 from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream as StreamResponse
 
-from api import access, bodies
+from api import access, bodies, pages, searching
 from api.contents import StreamContents, contents_of
+from api.positions import Position
 from api.problems import ProblemError, not_found
-from api.reading import LogReader, Timestamps
+from api.reading import LogReader, Timestamps, View
 from api.routes.services import Services, services
 from api.routes.tasks import TaskId, no_task
+from api.searching import BadPatternError, Pattern
 from api.store import logs as store
+from api.store import one_moment
 from api.store import tasks as task_store
-from schema.tasks import LogState, Stream
+from schema.logs import MAX_PAGE_LINES, MAX_TAIL, WORST, LogPage
+from schema.tasks import Stream
 
-_MOST_TAIL = 10_000
-# The state of both streams together is that of the worse one.
-_WORST: tuple[LogState, ...] = (
-    "expired", "open", "damaged", "missing", "undeclared", "complete",
-)  # fmt: skip
+BOTH: tuple[Stream, ...] = ("stdout", "stderr")
+
+OneStream = Annotated[
+    Stream | None,
+    QueryParameter(description="Both, merged in the order of arrival, if not given."),
+]
+_Attempt = Annotated[
+    int | None, QueryParameter(ge=1, le=2**31 - 1, description="The newest one if not given.")
+]
+Tail = Annotated[
+    int | None, QueryParameter(ge=0, le=MAX_TAIL, description="The last lines, at most 8 MiB.")
+]
+_Line = Annotated[
+    int, QueryParameter(ge=1, le=2**62, description="Number of the first line; nothing is read "
+                        "before it.")
+]  # fmt: skip
+Grep = Annotated[
+    str | None, QueryParameter(max_length=1000, description="Only lines that have this text.")
+]
+Wildcards = Annotated[
+    bool, QueryParameter(description="`*` in `grep` stands for any run of characters.")
+]
+IgnoreCase = Annotated[bool, QueryParameter(description="Of ASCII letters, in `grep`.")]
 
 
-@get("/tasks/{task_id:int}/logs", media_type="text/plain", tags=["tasks"], opt=access.READ)
+def wanted(grep: str | None, *, wildcards: bool, ignore_case: bool) -> Pattern | None:
+    """What to search for; a 400 problem where nothing can be."""
+    if grep is None:
+        return None
+    try:
+        return searching.pattern(grep, wildcards=wildcards, ignore_case=ignore_case)
+    except BadPatternError as error:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, str(error)) from None
+
+
+@get("/tasks/{task_id:int}/logs", media_type="text/plain", tags=["logs"], opt=access.READ)
 async def read(
     request: Request[Any, Any, Any],
     task_id: TaskId,
-    stream: Annotated[
-        Stream | None,
-        QueryParameter(description="Both, merged in the order of arrival, if not given."),
-    ] = None,
-    attempt: Annotated[int | None, QueryParameter(ge=1, le=2**31 - 1)] = None,
+    *,
+    stream: OneStream = None,
+    attempt: _Attempt = None,
     offset: Annotated[
         int | None, QueryParameter(ge=0, le=2**62, description="First byte; needs `stream`.")
     ] = None,
-    tail: Annotated[
-        int | None,
-        QueryParameter(ge=0, le=_MOST_TAIL, description="The last lines, at most 8 MiB."),
+    line: _Line = 1,
+    lines: Annotated[
+        int | None, QueryParameter(ge=0, le=2**62, description="At most so many lines.")
     ] = None,
+    tail: Tail = None,
     timestamps: FromQuery[Timestamps] = "none",
+    numbers: Annotated[bool, QueryParameter(description="Before each line, as grep -n.")] = False,
+    grep: Grep = None,
+    wildcards: Wildcards = False,
+    ignore_case: IgnoreCase = False,
 ) -> StreamResponse:
     """What an attempt wrote, the newest one's if none is named, byte for byte.
 
@@ -48,29 +83,73 @@ async def read(
     `Log-Missing` the byte ranges that never arrived. Of an attempt that runs, all that joins
     without a gap is given; of a damaged log each byte once, as the chunk has it that begins first.
     """
-    if offset is not None and (stream is None or tail is not None or timestamps != "none"):
+    view = View(
+        line=line, lines=lines, tail=tail, timestamps=timestamps, numbers=numbers,
+        pattern=wanted(grep, wildcards=wildcards, ignore_case=ignore_case),
+    )  # fmt: skip
+    if offset is not None and (stream is None or view != View()):
         raise ProblemError(
             HTTPStatus.BAD_REQUEST,
-            "offset counts the bytes of one stream: give `stream`, not tail or timestamps",
+            "offset counts the bytes of one stream: give `stream`, and neither tail nor"
+            " timestamps nor anything else about lines",
         )
     found = services(request)
-    streams: tuple[Stream, ...] = ("stdout", "stderr") if stream is None else (stream,)
-    contents = await _contents(found, task_id, attempt, streams)
+    contents = await _contents(found, task_id, attempt, BOTH if stream is None else (stream,))
     if not contents:
         return StreamResponse([], headers={"Log-State": "open"})
     reader = LogReader(found.database, task_id, contents)
-    headers = _headers(contents)
-    plain = stream is not None and tail is None and timestamps == "none"
-    pieces = reader.raw(offset or 0) if plain else reader.lines(timestamps, tail)
-    return StreamResponse(pieces, headers=headers)
+    plain = stream is not None and view == View()
+    pieces = reader.raw(offset or 0) if plain else reader.text(view)
+    return StreamResponse(pieces, headers=_headers(contents))
 
 
-@get("/tasks/{task_id:int}/logs.gz", media_type="application/gzip", tags=["tasks"], opt=access.READ)
+@get("/tasks/{task_id:int}/logs/lines", tags=["logs"], opt=access.READ)
+async def read_lines(
+    request: Request[Any, Any, Any],
+    task_id: TaskId,
+    *,
+    stream: OneStream = None,
+    attempt: _Attempt = None,
+    line: _Line = 1,
+    lines: Annotated[int, QueryParameter(ge=1, le=MAX_PAGE_LINES)] = 500,
+    tail: Annotated[bool, QueryParameter(description="The last page.")] = False,
+    grep: Grep = None,
+    wildcards: Wildcards = False,
+    ignore_case: IgnoreCase = False,
+) -> LogPage:
+    """A page of lines with their numbers and times, for programs.
+
+    With `grep` it has the lines that match, and two seconds: `next` says where to go on.
+    """
+    pattern = wanted(grep, wildcards=wildcards, ignore_case=ignore_case)
+    if tail and (line > 1 or pattern is not None):
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "tail is the last page: without line and grep")
+    found = services(request)
+    contents = await _contents(found, task_id, attempt, BOTH if stream is None else (stream,))
+    if not contents:
+        return LogPage(
+            task=task_id,
+            attempt=0,
+            state="open",
+            total=0,
+            lines=(),
+            next=None,
+            after=str(Position()),
+        )
+    view = View(
+        line=line, lines=None if tail else lines, tail=lines if tail else None, pattern=pattern,
+        numbers=True,
+    )  # fmt: skip
+    reader = LogReader(found.database, task_id, contents)
+    return await pages.read(reader, task_id, contents, view)
+
+
+@get("/tasks/{task_id:int}/logs.gz", media_type="application/gzip", tags=["logs"], opt=access.READ)
 async def download(
     request: Request[Any, Any, Any],
     task_id: TaskId,
     stream: FromQuery[Stream],
-    attempt: Annotated[int | None, QueryParameter(ge=1, le=2**31 - 1)] = None,
+    attempt: _Attempt = None,
 ) -> StreamResponse:
     """One stream of an attempt as a gzip file, sent as it is stored. Headers as for `logs`."""
     found = services(request)
@@ -85,7 +164,7 @@ async def download(
 
 
 def _headers(contents: list[StreamContents]) -> dict[str, str]:
-    state = min((each.state for each in contents), key=_WORST.index)
+    state = min((each.state for each in contents), key=WORST.index)
     headers = {"Log-State": str(state)}
     missing = [
         f"{each.stream}={first}-{end - 1}" for each in contents for first, end in each.missing
@@ -99,7 +178,7 @@ async def _contents(
     found: Services, task_id: int, attempt: int | None, streams: tuple[Stream, ...]
 ) -> list[StreamContents]:
     """What there is to read; empty for a task that never ran."""
-    async with found.database.reading() as connection:
+    async with found.database.reading() as connection, one_moment(connection):
         place = await store.attempt_place(connection, task_id, attempt)
         if place is None:
             if not await task_store.get_many(connection, [task_id]):
@@ -110,4 +189,4 @@ async def _contents(
         return await contents_of(connection, task_id, place, streams)
 
 
-HANDLERS = [read, download]
+HANDLERS = [read, read_lines, download]

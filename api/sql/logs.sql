@@ -43,6 +43,14 @@ SELECT
 FROM log_chunks
 WHERE day = $1 AND task = $2 AND attempt = $3 AND stream = $4;
 
+-- name: list_times
+-- The beginning of each chunk's marks, which has the time of its first byte, and when it came.
+SELECT substring(marks FROM 1 FOR 12), (extract(epoch FROM received_at) * 1000000)::bigint
+FROM log_chunks
+WHERE day = $1 AND task = $2 AND attempt = $3 AND stream = $4
+ORDER BY position
+LIMIT $5;
+
 -- name: read_chunks
 -- The next few chunks of one stream from a position on.
 SELECT position, size, lines, marks, content,

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from api.sql import load
 from api.store import Connection
+from schema.marks import first_us
 from schema.reports import StreamTotal
 from schema.tasks import Stream
 
@@ -192,6 +193,16 @@ def _column(kind: Literal["i", "q"], packed: bytes | None) -> Column:
     if sys.byteorder == "little":
         column.byteswap()
     return column
+
+
+async def list_times(
+    connection: Connection, task: int, place: AttemptPlace, stream: int, chunks: int
+) -> Column:
+    """When the first byte of each of the first `chunks` was read, in microseconds since 1970."""
+    rows = await connection.fetch(
+        _SQL["list_times"], place.day, task, place.attempt, stream, chunks
+    )
+    return array("q", [first_us(row[0]) or row[1] for row in rows])
 
 
 async def read_chunks(

@@ -81,9 +81,11 @@ _HOT = [
     ("tasks", "next_due", "", {"tasks_due"}),
     ("logs", "read_chunks", f"{_DAY}, 7, 1, 1::smallint, 0, 8", {"log_chunks_20260517_pkey"}),
     ("logs", "list_extents", f"{_DAY}, 7, 1, 1::smallint", {"log_chunks_20260517_pkey"}),
+    ("logs", "list_times", f"{_DAY}, 7, 1, 1::smallint, 8", {"log_chunks_20260517_pkey"}),
     ("explain", "find_task", "7", {"tasks_pkey", "attempts_pkey"}),
     ("explain", "list_takers", "ARRAY['x'], 1000", {"tasks_held"}),
     ("explain", "count_ahead", f"{_LANE}, 5::smallint, 9999999, 1000", {"tasks_queue"}),
+    ("live", "group_members", "'group 5', 0, 100", {"tasks_group"}),
 ]  # fmt: skip
 
 
@@ -146,7 +148,11 @@ async def test_a_result_finds_its_task_by_number_whatever_the_statistics_say(
 
 
 _OF_AGENTS = [
-    *(each for each in _HOT if each[0] not in {"logs", "explain"} and each[1] != "group_counts"),
+    *(
+        each
+        for each in _HOT
+        if each[0] not in {"logs", "live", "explain"} and each[1] != "group_counts"
+    ),
     ("sessions", "find_many", "ARRAY['x']::bytea[]", {"sessions_digest_key"}),
 ]
 

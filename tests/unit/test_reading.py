@@ -1,7 +1,8 @@
 """Reading logs: lines in the order of their times, in bounded pieces."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from array import array
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 from unittest.mock import patch
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from api import reading
+from api import merging
 from api.contents import StreamContents, describe
 from api.database import Database
-from api.reading import LogReader, Timestamps
+from api.merging import Data
+from api.reading import LogReader, Timestamps, View
+from api.store.logs import Column
 from schema import marks
 from schema.tasks import Stream
 from tests.unit.extents import START_US, extents_of, place
@@ -33,7 +36,9 @@ class _Piece(NamedTuple):
 class _Reader(LogReader):
     """Reads chunks that a test wrote down, instead of the database's."""
 
-    def __init__(self, streams: Sequence[Sequence[tuple[bytes, list[marks.Mark]]]]) -> None:
+    def __init__(
+        self, streams: Sequence[Sequence[tuple[bytes, list[marks.Mark]]]], *, ended: bool = True
+    ) -> None:
         contents = []
         for name, chunks in zip(_NAMES, streams, strict=True):
             starts = [0]
@@ -43,20 +48,27 @@ class _Reader(LogReader):
                 (start, len(data), data.count(b"\n"), 0)
                 for start, (data, _) in zip(starts, chunks, strict=False)
             )
-            contents.append(describe(place(), name, extents, expired=False))
+            contents.append(describe(place(ended=ended), name, extents, expired=False))
         super().__init__(cast("Database", None), 1, contents)
         self._streams = streams
+        self.read = 0
+        """Chunks so far."""
 
     async def _chunks(
-        self, contents: StreamContents, first: int
-    ) -> AsyncIterator[tuple[int, bytes, list[marks.Mark]]]:
+        self, contents: StreamContents, first: int, most: int | None = None
+    ) -> AsyncGenerator[Data, None]:
         chunks = self._streams[_NAMES.index(contents.stream)]
-        for number in range(first, len(chunks)):
+        for number in range(first, len(chunks) if most is None else first + most):
             data, times = chunks[number]
+            self.read += 1
             yield contents.starts[number], data, times
 
+    async def _times(self, contents: StreamContents) -> Column:
+        chunks = self._streams[_NAMES.index(contents.stream)]
+        return array("q", [times[0][1] for _, times in chunks])
 
-def _reader(pieces: Sequence[_Piece]) -> _Reader:
+
+def _reader(pieces: Sequence[_Piece], *, ended: bool = True) -> _Reader:
     """Chunks as an agent makes them: a mark for each read, one clock over both streams."""
     streams: list[list[tuple[bytes, list[marks.Mark]]]] = [[], []]
     for number, (stream, data, cut) in enumerate(pieces):
@@ -66,36 +78,43 @@ def _reader(pieces: Sequence[_Piece]) -> _Reader:
         before, times = chunks[-1]
         times.append((len(before), _time(number)))
         chunks[-1] = (before + data, times)
-    return _Reader(streams)
+    return _Reader(streams, ended=ended)
 
 
 def _time(number: int) -> int:
     return START_US + 1000 * number
 
 
-def _expected(pieces: Sequence[_Piece]) -> list[tuple[int, bytes]]:
-    """The specification: lines by the time of the read that ended them, ends of streams last."""
-    lines: list[tuple[int, int, int, bytes]] = []
+def _expected(pieces: Sequence[_Piece], *, ended: bool = True) -> list[tuple[int, bytes]]:
+    """The specification: lines by the time of the read that ended them.
+
+    What no newline ends stands where it was read; while its stream may go on, behind all others.
+    """
+    lines: list[tuple[bool, int, int, int, bytes]] = []
     for stream in (0, 1):
         rest, last = b"", 0
         for number, piece in enumerate(pieces):
             if piece.stream == stream:
                 *whole, rest = (rest + piece.data).split(b"\n")
-                lines += [(number, stream, index, line) for index, line in enumerate(whole)]
+                lines += [(False, number, stream, index, line) for index, line in enumerate(whole)]
                 last = number
         if rest:
-            lines.append((last, stream, len(lines), rest))
-    return [(number, line) for number, _, _, line in sorted(lines)]
+            lines.append((not ended, last, stream, len(lines), rest))
+    return [(number, line) for _, number, _, _, line in sorted(lines)]
 
 
-async def _all(reader: LogReader, timestamps: Timestamps, tail: int | None) -> bytes:
-    return b"".join([piece async for piece in reader.lines(timestamps, tail)])
+async def _all(reader: LogReader, view: View) -> bytes:
+    return b"".join([piece async for piece in reader.text(view)])
 
 
 def _read(
     pieces: Sequence[_Piece], timestamps: Timestamps = "none", tail: int | None = None
 ) -> bytes:
-    return asyncio.run(_all(_reader(pieces), timestamps, tail))
+    return _view(pieces, View(timestamps=timestamps, tail=tail))
+
+
+def _view(pieces: Sequence[_Piece], view: View, *, ended: bool = True) -> bytes:
+    return asyncio.run(_all(_reader(pieces, ended=ended), view))
 
 
 def _last_lines(text: bytes, count: int) -> bytes:
@@ -111,16 +130,20 @@ _pieces = st.lists(
     ),
     max_size=20,
 )
+_states = st.sampled_from(["ended", "runs"])
 
 
-@given(_pieces)
-@example([_Piece(0, b"no end", cut=False), _Piece(1, b"x\n", cut=False)])
+@given(_pieces, _states)
+@example([_Piece(0, b"no end", cut=False), _Piece(1, b"x\n", cut=False)], "ended")
 @settings(deadline=None, max_examples=300)
-def test_lines_of_both_streams_come_in_the_order_of_their_times(pieces: list[_Piece]) -> None:
+def test_lines_of_both_streams_come_in_the_order_of_their_times(
+    pieces: list[_Piece], state: str
+) -> None:
     """Stored apart, read as they appeared: an error stands behind the line that caused it."""
-    text = _read(pieces)
-    assert text.split(b"\n")[: len(_expected(pieces))] == [line for _, line in _expected(pieces)]
-    assert len(text.splitlines()) == len(_expected(pieces))
+    text = _view(pieces, View(), ended=state == "ended")
+    expected = _expected(pieces, ended=state == "ended")
+    assert text.split(b"\n")[: len(expected)] == [line for _, line in expected]
+    assert len(text.splitlines()) == len(expected)
 
 
 @given(_pieces, st.integers(0, 12))
@@ -146,7 +169,7 @@ def test_every_line_has_its_time(pieces: list[_Piece], tail: int | None) -> None
 @settings(deadline=None, max_examples=300)
 def test_long_lines_leave_in_pieces_and_stay_whole(pieces: list[_Piece]) -> None:
     """A line of a gigabyte must not be collected; nothing may come between its pieces."""
-    with patch.object(reading, "_LONG_LINE_BYTES", 6):
+    with patch.object(merging, "LONG_LINE_BYTES", 6):
         text = _read(pieces)
         tail = _read(pieces, tail=3).splitlines()
         elapsed = _read(pieces, "elapsed")
@@ -173,7 +196,7 @@ def test_a_progress_bar_of_many_small_reads_is_quick(mark_every: int) -> None:
     async def read() -> bytes:
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        text = await _all(reader, "none", None)
+        text = await _all(reader, View())
         assert loop.time() - begun < 5
         return text
 
