@@ -36,6 +36,7 @@ class Beats:
         self.drain_compared = asyncio.Event()
         """Set when the API has told what it gave us and we do not know of, after `drain`."""
         self._draining = False
+        self._flush_ms: int | None = None
         self._compared = ("", 0.0)  # session, time
         self._compare = True
         self._parked: asyncio.Timeout | None = None
@@ -76,6 +77,7 @@ class Beats:
             held=self._attempts.held_for(session) if compare else None,
             cancelling=self._attempts.cancelling(),
             draining=self._draining,
+            flush_ms=self._flush_ms,
             wait=0 if last else min(self._session.lease_s * _WAIT_SHARE, _WAIT_MOST_S),
         )
         self._compare = False
@@ -91,6 +93,7 @@ class Beats:
         if compare:
             self._compared = (session, sent_s)
         self._session.proven(sent_s, reply.lease_s)
+        self._flush_ms = reply.flush_ms
         news = self._heard(reply, session)
         if last and compare:
             self.drain_compared.set()

@@ -21,6 +21,8 @@ from api.database import AWAY, Database
 from api.front import Front
 from api.gate import Gate
 from api.lanes import Lanes
+from api.live.audience import Audience
+from api.live.service import Live
 from api.metrics import watch_depths
 from api.notices import Notices
 from api.problems import HANDLERS
@@ -29,6 +31,7 @@ from api.reaper import Reaper
 from api.reports import Reports
 from api.room import Room
 from api.routes import agents, audit, compat, explain, groups, home, login, logs, tasks, tokens
+from api.routes import live as live_routes
 from api.routes.described import add_bodies
 from api.routes.services import Services
 from api.sessions import Sessions
@@ -36,12 +39,15 @@ from api.settings import Settings
 from api.store import keys
 from api.submitting import Submitting
 from api.tokens import Tokens
+from api.watched import Watched
 from api.writing import Writer
 
 T = TypeVar("T")
 
 _START_AGAIN_S = 0.25
-_ROUTES = (home, tasks, explain, logs, agents, groups, compat, tokens, audit, login)
+_ROUTES = (
+    home, tasks, explain, logs, live_routes, agents, groups, compat, tokens, audit, login,
+)  # fmt: skip
 _GC_OBJECTS = 20_000  # made and not freed, between two looks for circles of garbage
 _log = logging.getLogger(__name__)
 
@@ -101,12 +107,13 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
         raise RuntimeError("DATABASE_URL is not set: start the server with `python -m api`")
     async with Database(settings.database_url, settings.pool_size) as database:
         lease_key = await _patiently(lambda: _lease_key(database))
-        notices = Notices(database.connect)
+        loop = asyncio.get_running_loop()
+        notices = Notices(database.connect, Watched(loop.time))
         lanes = Lanes(database, settings.max_lanes)
         await _patiently(lanes.refresh)
         tokens = Tokens(database, notices, settings.tokens, loopback=settings.loopback)
         await _patiently(tokens.refresh)
-        sessions = Sessions(database, settings.lease_s, lease_key)
+        sessions = Sessions(database, settings.lease_s, lease_key, notices.watched)
         claims = Claims(database, lanes, notices)
         writer = Writer(
             database,
@@ -115,25 +122,34 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
             queue_bytes=settings.max_queue_bytes,
         )
         pulled = PulledAttempts(database)
+        audience = Audience(settings.max_viewers, settings.max_viewers_per_token)
+        live = Live(database, notices)
         reaper = Reaper(database, notices, settings, writer.refresh_days)
         await _patiently(reaper.prepare)
         notices.on_queued = claims.wake
         notices.on_sessions = sessions.wake
+        notices.on_moved = live.moved
+        notices.on_asked = live.announce_again
 
-        tokens.on_revoked = lambda name: claims.end(sessions.revoke(name))
         notices.on_tokens = tokens.changed_elsewhere
+
+        def revoke(name: str) -> None:
+            claims.end(sessions.revoke(name))
+            audience.revoke(name)
 
         def look_again() -> None:
             claims.wake_all()
             sessions.wake_all()
             tokens.changed_elsewhere()
+            live.look_again()
 
         def stop_parking() -> None:
             claims.stop()
             sessions.stop()
+            audience.stop()
 
+        tokens.on_revoked = revoke
         notices.on_reconnect = look_again
-        loop = asyncio.get_running_loop()
         if (
             "DW_MAIN_PID" in os.environ
         ):  # a worker of `python -m api`, which sends it before SIGTERM
@@ -148,12 +164,14 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
                     "claims": claims.run,
                     "writer": writer.run,
                     "pulled": pulled.run,
+                    "live": live.run,
                     "depths": lambda: watch_depths(
                         {
                             "claims": lambda: claims.waiting,
                             "reports": lambda: writer.waiting,
                             "sessions": lambda: sessions.waiting,
                             "pulled attempts": lambda: pulled.waiting,
+                            "viewers": lambda: audience.count,
                         }
                     ),
                     "reaper": reaper.run,
@@ -181,6 +199,8 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
                     writer,
                     Reports(writer, lease_key),
                     pulled,
+                    audience,
+                    live,
                     lease_key,
                 )
             finally:

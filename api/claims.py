@@ -248,6 +248,7 @@ class Claims:
             raise
         self._floors.end(look, (place for _, place, _ in claimed))
         CLAIMED.inc(len(claimed))
+        self._notices.tasks_moved(task.id for _, _, task in claimed)
         return claimed
 
     def lend(self, lane: int, most: int) -> Loan:

@@ -8,14 +8,15 @@ milliseconds in one statement. Nobody relies on it: who waits looks again by him
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 
 import asyncpg
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from api.database import AWAY
 from api.store.tasks import Queued
+from api.watched import Watch, Watched
 
 _CHANNEL = "distributed_worker"
 _COLLECT_S = 0.002
@@ -34,6 +35,43 @@ class Notice(Struct, frozen=True, omit_defaults=True):
     """Sessions with something to tell to their agents."""
     tokens: bool = False
     """Tokens were made or revoked."""
+    watching: tuple[Watch, ...] = ()
+    """Tasks that somebody watches, where this comes from."""
+    moved: tuple[int, ...] = ()
+    """Watched tasks that have more output, or another state."""
+    asking: bool = False
+    """Who sends this has not heard yet what is watched."""
+
+
+class _Untold(Struct):
+    """What the peers still have to be told."""
+
+    queued: dict[tuple[int, int], Queued] = field(default_factory=dict)
+    sessions: set[int] = field(default_factory=set)
+    watching: dict[int, Watch] = field(default_factory=dict)
+    moved: set[int] = field(default_factory=set)
+    tokens: bool = False
+    asking: bool = False
+
+    def add(self, other: "_Untold") -> None:
+        _lowest(self.queued, other.queued.values())
+        self.sessions |= other.sessions
+        self.watching = other.watching | self.watching
+        self.moved |= other.moved
+        self.tokens |= other.tokens
+        self.asking |= other.asking
+
+    def notices(self) -> Iterator[Notice]:
+        """As many as it takes."""
+        if self.asking or self.tokens:
+            yield Notice(asking=self.asking, tokens=self.tokens)
+        queued, sessions = list(self.queued.values()), list(self.sessions)
+        for at in range(0, max(len(queued), len(sessions)), _MOST):
+            yield Notice(tuple(queued[at : at + _MOST]), tuple(sessions[at : at + _MOST]))
+        watching, moved = list(self.watching.values()), list(self.moved)
+        for at in range(0, max(len(watching), len(moved)), _MOST):
+            part = slice(at, at + _MOST)
+            yield Notice(watching=tuple(watching[part]), moved=tuple(moved[part]))
 
 
 _decode = msgspec.json.Decoder(Notice).decode
@@ -41,17 +79,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Notices:
-    """Tells this process at once, and the others soon, of queues and sessions that changed."""
+    """Tells this process at once, and the others soon, of what changed."""
 
-    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[asyncpg.Connection]], watched: Watched
+    ) -> None:
         self._connect = connect
-        self._queued: dict[tuple[int, int], Queued] = {}
-        self._sessions: set[int] = set()
-        self._tokens = False
+        self._untold = _Untold()
         self._changed = asyncio.Event()
+        self.watched = watched
         self.on_queued: Callable[[Sequence[Queued]], None] = lambda _: None
         self.on_sessions: Callable[[Iterable[int]], None] = lambda _: None
         self.on_tokens: Callable[[], None] = lambda: None
+        self.on_moved: Callable[[Iterable[int]], None] = lambda _: None
+        self.on_asked: Callable[[], None] = lambda: None
         self.on_reconnect: Callable[[], None] = lambda: None
 
     def tasks_queued(self, queued: Iterable[Queued]) -> None:
@@ -59,21 +100,38 @@ class Notices:
         lowest = _lowest({}, queued)
         if lowest:
             self.on_queued(list(lowest.values()))
-            _lowest(self._queued, lowest.values())
-            self._changed.set()
+            self._tell(_Untold(queued=lowest))
 
     def sessions_changed(self, sessions: Iterable[int]) -> None:
         """Sessions have something to tell to their agents, committed."""
         new = set(sessions)
         if new:
             self.on_sessions(new)
-            self._sessions |= new
-            self._changed.set()
+            self._tell(_Untold(sessions=new))
+
+    def tasks_moved(self, tasks: Iterable[int]) -> None:
+        """Tasks have more output or another state, committed. Only those count that are watched."""
+        moved = self.watched.among(tasks)
+        if moved:
+            self.on_moved(moved)
+            self._tell(_Untold(moved=moved))
+
+    def watching(self, watches: Collection[Watch]) -> None:
+        """Somebody watches these tasks at this process: announced now and then."""
+        if watches:
+            self._believe(watches)
+            self._tell(_Untold(watching={each.task: each for each in watches}))
+
+    def _believe(self, watches: Collection[Watch]) -> None:
+        self.on_sessions(self.watched.hear(watches))
+
+    def _tell(self, untold: _Untold) -> None:
+        self._untold.add(untold)
+        self._changed.set()
 
     def tokens_changed(self) -> None:
         """Tokens were made or revoked, committed; this process knows it."""
-        self._tokens = True
-        self._changed.set()
+        self._tell(_Untold(tokens=True))
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -96,6 +154,7 @@ class Notices:
         await connection.execute("SET synchronous_commit = off")
         await connection.add_listener(_CHANNEL, self._receive)
         self.on_reconnect()
+        self._tell(_Untold(asking=True))
         while True:
             try:
                 # In Python 3.11 wait_for() loses a cancellation that comes together with a change.
@@ -105,37 +164,16 @@ class Notices:
                 await connection.execute("SELECT 1", timeout=10)
                 continue
             self._changed.clear()
-            queued, self._queued = self._queued, {}
-            sessions, self._sessions = self._sessions, set()
-            tokens, self._tokens = self._tokens, False
+            untold, self._untold = self._untold, _Untold()
             try:
-                await self._send(connection, list(queued.values()), list(sessions), tokens=tokens)
+                await connection.execute(
+                    "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload",
+                    _CHANNEL, [_encode(each).decode() for each in untold.notices()], timeout=10,
+                )  # fmt: skip
             except BaseException:
-                _lowest(self._queued, queued.values())
-                self._sessions |= sessions
-                self._tokens |= tokens
-                self._changed.set()
+                self._tell(untold)
                 raise
             await asyncio.sleep(_COLLECT_S)
-
-    async def _send(
-        self,
-        connection: asyncpg.Connection,
-        queued: list[Queued],
-        sessions: list[int],
-        *,
-        tokens: bool,
-    ) -> None:
-        payloads = [
-            _encode(
-                Notice(tuple(queued[at : at + _MOST]), tuple(sessions[at : at + _MOST]), tokens)
-            ).decode()
-            for at in range(0, max(len(queued), len(sessions), tokens), _MOST)
-        ]
-        await connection.execute(
-            "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload",
-            _CHANNEL, payloads, timeout=10,
-        )  # fmt: skip
 
     def _receive(self, connection: object, pid: int, _channel: str, payload: object) -> None:
         if isinstance(connection, asyncpg.Connection) and pid == connection.get_server_pid():
@@ -151,6 +189,12 @@ class Notices:
             self.on_sessions(notice.sessions)
         if notice.tokens:
             self.on_tokens()
+        if notice.watching:
+            self._believe(notice.watching)
+        if notice.moved:
+            self.on_moved(notice.moved)
+        if notice.asking:
+            self.on_asked()
 
 
 def _lowest(

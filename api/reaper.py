@@ -87,6 +87,7 @@ class Reaper:
         for each in changes:
             _log.info("task %d: attempt %d was lost: %s", each.task, each.attempt, each.status)
         self._notices.tasks_queued(each.place for each in changes if each.status == "pending")
+        self._notices.tasks_moved(each.task for each in changes)
         return settings.reaper_s
 
     async def _end_lost(self, *, may_mark: bool) -> list[Change]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 import msgspec
+from msgspec import UNSET
 
 from api.batching import Bounds, Coalescer
 from api.database import Database
@@ -16,6 +17,7 @@ from api.store import claims as claim_store
 from api.store import sessions as store
 from api.store.claims import Holding
 from api.store.sessions import SessionRow
+from api.watched import Watched
 from schema.claims import ClaimedTask
 from schema.sessions import Beat, BeatReply, Held, SessionOpen, SessionOpened
 
@@ -60,8 +62,11 @@ class Session:
 class Sessions:
     """Opens, finds, renews and ends sessions; answers beats."""
 
-    def __init__(self, database: Database, lease_s: float, lease_key: bytes) -> None:
+    def __init__(
+        self, database: Database, lease_s: float, lease_key: bytes, watched: Watched
+    ) -> None:
         self._database = database
+        self._watched = watched
         self._lease_s = lease_s
         self._lease_key = lease_key
         self._by_id: dict[str, Session] = {}
@@ -147,6 +152,7 @@ class Sessions:
                 reply.redeliver
                 or not set(reply.cancel) <= set(request.cancelling)
                 or (reply.drain and not request.draining)
+                or request.flush_ms not in {UNSET, reply.flush_ms}
                 or loop.time() >= deadline
                 or self._stopping
             ):
@@ -183,6 +189,7 @@ class Sessions:
             cancel=tuple(cancel),
             redeliver=redeliver,
             drain=holding.drain,
+            flush_ms=self._watched.flush_ms(session.number),
         )
 
     async def _redeliver(self, session: int, tasks: list[int]) -> tuple[ClaimedTask, ...]:

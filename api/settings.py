@@ -73,6 +73,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Of one token, everywhere; 0: as many as it likes."""
     max_lanes: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     """Distinct sets of needs."""
+    max_viewers: Annotated[int, Meta(ge=1, le=100_000)] = 2000
+    """Of live logs, in one worker; each holds up to a MiB if it does not read."""
+    max_viewers_per_token: Annotated[int, Meta(ge=1)] = 1000
+    """Of one token, in one worker."""
     log_days: Annotated[int, Meta(ge=1, le=3650)] = 30
     """Days that logs are kept."""
     audit_days: Annotated[int, Meta(ge=1, le=36_500)] = 365

@@ -7,7 +7,7 @@ never committed before its own logs.
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from datetime import date
 
@@ -22,7 +22,7 @@ from api.store import Connection
 from api.store import logs as log_store
 from api.store import results as result_store
 from api.store.logs import Chunk, ChunkKey
-from api.store.results import AttemptKey, Ended
+from api.store.results import AttemptKey, Change, Ended
 from schema.reports import Verdict
 
 _BATCH = Bounds(items=1000, bytes=8 * 1024 * 1024)
@@ -143,6 +143,7 @@ class Writer:
                 connection, results.wanted.values(), self._crash_limit
             )
         self._notices.tasks_queued(each.place for each in changes if each.status == "pending")
+        self._notices.tasks_moved(_moved(batch, changes))
         others = results.without((each.task, each.attempt) for each in changes)
         before = await result_store.ended_before(connection, others) if others else set()
         written = [
@@ -151,6 +152,13 @@ class Writer:
         ]
         _count(batch, written)
         return written
+
+
+def _moved(batch: list[Writes], changes: list[Change]) -> Iterator[int]:
+    """Tasks that have more output, or ended."""
+    for writes in batch:
+        yield from (chunk.task for chunk in writes.chunks)
+    yield from (each.task for each in changes)
 
 
 def _count(batch: list[Writes], written: list[Written]) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from schema.claims import ClaimedTask
 from schema.tasks import Label, Name
@@ -45,6 +45,8 @@ class Beat(Struct, frozen=True, kw_only=True):
     """Cancellations that the agent knows of: they do not end the long-poll again."""
     draining: bool = False
     """The agent knows that it shall drain."""
+    flush_ms: int | UnsetType | None = UNSET
+    """The wish that the agent follows: another one ends the long-poll. Unset: none does."""
     wait: Annotated[float, Meta(ge=0, le=60)] = 0
     """Seconds to be parked when there is nothing to tell; at most a third of the lease is used."""
     closing: bool = False

@@ -12,6 +12,8 @@ from api.access import who_asks
 from api.claims import Claims
 from api.database import Database
 from api.lanes import Lanes
+from api.live.audience import Audience
+from api.live.service import Live
 from api.notices import Notices
 from api.problems import ProblemError
 from api.pulled import PulledAttempts
@@ -42,6 +44,8 @@ class Services(Struct, frozen=True):
     writer: Writer
     reports: Reports
     pulled: PulledAttempts
+    audience: Audience
+    live: Live
     lease_key: bytes
 
 

@@ -196,6 +196,7 @@ async def cancel(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
         raise no_task(task_id)
     if cancelled is not None and cancelled.session is not None:
         found.notices.sessions_changed([cancelled.session])
+    found.notices.tasks_moved([task_id])
     return tasks[0]
 
 
@@ -218,6 +219,7 @@ async def retry(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     task = tasks[0]
     if queued is not None:
         found.notices.tasks_queued([queued])
+        found.notices.tasks_moved([task_id])
         return task
     after = sent.after_attempt
     waits = task.status in {"pending", "scheduled"}

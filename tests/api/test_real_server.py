@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import IO
 
 import aiohttp
+import asyncpg
 import psutil
 import pytest
 from msgspec import Struct
 
 from schema.sessions import BeatReply
 from schema.tokens import TokenMade
+from tests.api.events import Viewer, watched
 from tests.api.server import Api, eventually, exited
+from tests.api.writers import until, writer
 from tests.conftest import _database
 
 _ROOT = Path(__file__).parents[2]
@@ -114,10 +117,10 @@ async def test_a_parked_claim_whose_client_is_gone_is_given_nothing(real: Runnin
     ]
     for _ in range(10):
         await real.api.call("GET", "/health/live")
-    for writer in writers:
-        writer.close()
+    for each in writers:
+        each.close()
         with suppress(OSError):
-            await writer.wait_closed()
+            await each.wait_closed()
     numbers = [await real.api.submit(needs=["parked"]) for _ in range(10)]
     given: list[int] = []
     while len(given) < 10:
@@ -176,11 +179,17 @@ async def test_a_killed_worker_is_replaced_and_nothing_is_lost(real: Running) ->
 async def test_it_stops_at_once_though_requests_are_parked(
     database_url: str, short_folder: Path
 ) -> None:
-    """A deployment must not wait for long-polls: they are answered empty, not cut."""
+    """A deployment must not wait for long-polls and viewers: they are answered, not cut."""
     async with started(database_url, short_folder) as real:
         session = await real.api.open("stop")
         loop = asyncio.get_running_loop()
+        number = await real.api.submit(group="stop")
+        viewers = [Viewer(real.api, f"/{what}/logs/live") for what in [f"tasks/{number}"] * 8]
         async with asyncio.TaskGroup() as group:
+            for viewer in viewers:
+                group.create_task(viewer.watch())
+            for viewer in viewers:
+                await until(viewer, lambda one: bool(one.events))
             claim = group.create_task(real.api.claim(session, wait=50))
             beat = group.create_task(real.api.beat(session, wait=20))
             for _ in range(10):
@@ -188,10 +197,51 @@ async def test_it_stops_at_once_though_requests_are_parked(
             assert not claim.done()
             begun = loop.time()
             real.process.send_signal(signal.SIGTERM)
+        assert not any(viewer.named("end") + viewer.named("done") for viewer in viewers)
         assert claim.result() == []
         assert beat.result().cancel == ()
         assert await asyncio.wait_for(real.process.wait(), 20) == 0
         assert loop.time() - begun < 8
+
+
+async def test_viewers_do_not_hold_up_a_stop_while_the_database_hangs(
+    database_url: str, short_folder: Path
+) -> None:
+    """It ends what they wait for, wherever they wait: they come back with their last id."""
+    async with started(database_url, short_folder) as real:
+        agent = await writer(real.api, group="hangs")
+        await agent.write(3)
+        viewers = [
+            Viewer(real.api, f"/{what}/logs/live") for what in [f"tasks/{agent.task.id}"] * 8
+        ]
+        loop = asyncio.get_running_loop()
+        database = await asyncpg.connect(database_url)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for viewer in viewers:
+                    group.create_task(viewer.watch())
+                for viewer in viewers:
+                    await until(viewer, lambda one: len(one.pieces) == 3)
+                await database.execute("BEGIN; LOCK TABLE tasks, log_chunks")
+                await _waits_for_lock(database)
+                begun = loop.time()
+                real.process.send_signal(signal.SIGTERM)
+            assert all(viewer.over for viewer in viewers)
+            assert loop.time() - begun < 3
+            assert await asyncio.wait_for(real.process.wait(), 20) == 0
+            assert loop.time() - begun < 8
+        finally:
+            await database.close()
+
+
+async def _waits_for_lock(database: asyncpg.Connection) -> None:
+    """Wait until a viewer's look waits."""
+
+    async def waiting() -> int:
+        count: int = await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return count
+
+    await eventually(waiting, lambda count: count > 0)
 
 
 async def test_off_loopback_a_token_of_the_table_will_do(
@@ -212,6 +262,26 @@ async def test_off_loopback_a_token_of_the_table_will_do(
         "W __main__: HOST=0.0.0.0 without TLS_CERT and TLS_KEY: whoever is on the way reads tokens"
         " and logs, unless a proxy in front speaks TLS"
     ]
+
+
+async def test_a_viewer_at_one_server_sees_what_is_reported_to_another(
+    database_url: str, short_folder: Path
+) -> None:
+    """Two API machines over one database; the agent's pace follows the viewer, too."""
+    folders = [short_folder / name for name in ("one", "two")]
+    async with started(database_url, folders[0]) as one, started(database_url, folders[1]) as two:
+        agent = await writer(two.api)
+        number = agent.task.id
+        parked = asyncio.ensure_future(two.api.beat(agent.session, wait=20, flush_ms=None))
+        async with watched(one.api, f"/tasks/{number}/logs/live") as viewer:
+            assert (await asyncio.wait_for(parked, 5)).flush_ms == 250
+            for count in range(1, 21):
+                await agent.write(1)
+                await until(viewer, lambda each, count=count: len(each.pieces) == count)  # type: ignore[misc]  # mypy knows no defaults there
+            await agent.end()
+            await until(viewer, lambda each: bool(each.named("end")))
+        for stream, data in agent.logs.items():
+            assert viewer.log(number, stream) == data
 
 
 @pytest.mark.parametrize(

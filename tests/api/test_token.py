@@ -49,6 +49,7 @@ _TABLE: dict[tuple[str, str], tuple[frozenset[str | None], int]] = {
     ("GET", "/tasks/{task_id}/logs"): (_READ, 404),
     ("GET", "/tasks/{task_id}/logs.gz"): (_READ, 400),
     ("GET", "/tasks/{task_id}/logs/lines"): (_READ, 404),
+    ("GET", "/tasks/{task_id}/logs/live"): (_READ, 404),
     ("GET", "/tasks/{task_id}/explain"): (_READ, 404),
     ("POST", "/tasks/{task_id}/cancel"): (_SUBMIT, 404),
     ("POST", "/tasks/{task_id}/retry"): (_SUBMIT, 404),

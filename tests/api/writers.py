@@ -1,9 +1,11 @@
 """Agents of tests that write lines to both streams, and know what they wrote."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from schema.claims import ClaimedTask
+from tests.api.events import Viewer
 from tests.api.server import BASE_US, Api, chunk, eventually, exited, total
 
 
@@ -66,3 +68,15 @@ async def writer(api: Api, seed: int = 0, **fields: Any) -> Writer:
     """A task that runs."""
     session, task = await api.started(**fields)
     return Writer(api, session, task, seed)
+
+
+async def until(viewer: Viewer, good: Callable[[Viewer], bool]) -> None:
+    """Wait until a viewer was told something."""
+
+    async def look() -> Viewer:
+        return viewer
+
+    try:
+        await eventually(look, good)
+    except AssertionError:
+        raise AssertionError(f"not told: {viewer.events[-5:]!r:.2000}") from None

@@ -1,11 +1,13 @@
 """Wake-ups between processes."""
 
 import asyncio
+import time
 
 import asyncpg
 import pytest
 
 from api.notices import Notices
+from api.watched import Watched
 
 
 @pytest.mark.parametrize("turns", range(6))
@@ -14,7 +16,7 @@ async def test_a_change_at_the_moment_of_the_stop_does_not_keep_it_running(
 ) -> None:
     """The worker would never end: it waits for all of its loops, and this one went on."""
     listens = asyncio.Event()
-    notices = Notices(lambda: asyncpg.connect(shared_database_url))
+    notices = Notices(lambda: asyncpg.connect(shared_database_url), Watched(time.monotonic))
     notices.on_reconnect = listens.set
     running = asyncio.ensure_future(notices.run())
     async with asyncio.timeout(20):

@@ -65,6 +65,8 @@ _FLOORS = f"ARRAY[{_LANE}], ARRAY[5]::smallint[], ARRAY[0]::bigint[]"
 _ONE = "ARRAY[1]::{}[]"
 _RESULT = """ARRAY[7]::bigint[], '[{"task": 7, "attempt": 1, "session": 1, "outcome": "failed"}]'"""
 _DAY = "'2026-05-17'::date"
+_ONES = "ARRAY[7]::bigint[], ARRAY[1], ARRAY[0]::bigint[], ARRAY[0]::bigint[]"
+_KEYS = "ARRAY[7]::bigint[], ARRAY[1], ARRAY[1]::smallint[], ARRAY[0]::bigint[]"
 _HOT = [
     ("claims", "claim_many", f"{_FLOORS}, ARRAY[1, 2]::bigint[]", {"tasks_queue", "tasks_pkey"}),
     ("claims", "queue_heads", f"ARRAY[{_LANE}]", {"tasks_queue"}),
@@ -82,6 +84,8 @@ _HOT = [
     ("logs", "read_chunks", f"{_DAY}, 7, 1, 1::smallint, 0, 8", {"log_chunks_20260517_pkey"}),
     ("logs", "list_extents", f"{_DAY}, 7, 1, 1::smallint", {"log_chunks_20260517_pkey"}),
     ("logs", "list_times", f"{_DAY}, 7, 1, 1::smallint, 8", {"log_chunks_20260517_pkey"}),
+    ("live", "look_many", f"{_ONES}, 256, {_DAY}", {"tasks_pkey", "log_chunks_20260517_pkey"}),
+    ("live", "read_many", f"{_DAY}, {_KEYS}", {"log_chunks_20260517_pkey"}),
     ("explain", "find_task", "7", {"tasks_pkey", "attempts_pkey"}),
     ("explain", "list_takers", "ARRAY['x'], 1000", {"tasks_held"}),
     ("explain", "count_ahead", f"{_LANE}, 5::smallint, 9999999, 1000", {"tasks_queue"}),

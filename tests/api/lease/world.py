@@ -45,8 +45,9 @@ _STEADY = """
 """What is queued again together is numbered in the order of the plan: no new statistics."""
 _LISTENING = """
     SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND query LIKE 'LISTEN %' AND state = 'idle'
+    WHERE datname = current_database() AND state = 'idle' AND query LIKE 'SELECT pg_notify%'
 """
+"""Who listens asks at once what the others watch."""
 _BLOCKED = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'distributed-worker'
