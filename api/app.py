@@ -22,6 +22,7 @@ from api.front import Front
 from api.gate import Gate
 from api.lanes import Lanes
 from api.live.audience import Audience
+from api.live.groups import Groups
 from api.live.service import Live
 from api.metrics import watch_depths
 from api.notices import Notices
@@ -124,6 +125,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
         pulled = PulledAttempts(database)
         audience = Audience(settings.max_viewers, settings.max_viewers_per_token)
         live = Live(database, notices)
+        watched_groups = Groups(live)
         reaper = Reaper(database, notices, settings, writer.refresh_days)
         await _patiently(reaper.prepare)
         notices.on_queued = claims.wake
@@ -165,6 +167,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
                     "writer": writer.run,
                     "pulled": pulled.run,
                     "live": live.run,
+                    "groups": watched_groups.run,
                     "depths": lambda: watch_depths(
                         {
                             "claims": lambda: claims.waiting,
@@ -201,6 +204,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
                     pulled,
                     audience,
                     live,
+                    watched_groups,
                     lease_key,
                 )
             finally:

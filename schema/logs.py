@@ -136,3 +136,11 @@ class TaskEnded(Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     finished_at: datetime | None
     run_s: float | None
+
+
+class GroupNow(Struct, frozen=True, kw_only=True):
+    """The events `group` and `done`: how many tasks of a group stand where."""
+
+    name: str
+    total: int
+    counts: dict[Status, int]

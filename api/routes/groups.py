@@ -1,26 +1,36 @@
 """Groups: tasks submitted together as one test run."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, get
+from litestar import Request, Response, get
 from litestar.params import FromQuery, PathParameter
 from litestar.response import Stream as StreamResponse
 
 from api import access
+from api.access import who_asks
 from api.contents import contents_of
+from api.live import group_positions, group_viewing
+from api.live.group_positions import GroupPosition
+from api.live.group_tails import MAX_TASKS, GroupTail
+from api.live.steps import Streams
+from api.live.tails import BOTH
 from api.paths import name_in
+from api.positions import BadPositionError
 from api.problems import ProblemError, not_found
 from api.reading import LogReader, Timestamps, View
-from api.routes.logs import BOTH, Grep, IgnoreCase, OneStream, Tail, Wildcards, wanted
+from api.routes.event_stream import EVENTS, EventStream
+from api.routes.live import After, LastEventId
+from api.routes.logs import Grep, IgnoreCase, OneStream, Tail, Wildcards, wanted
 from api.routes.services import Services, services
 from api.store import live as live_store
 from api.store import logs as log_store
 from api.store import tasks as store
 from api.store.live import Member
-from schema.tasks import Group, Stream
+from schema.tasks import Group
 
 _AT_ONCE = 1000  # members looked up together
 
@@ -66,7 +76,7 @@ async def read(
     found = services(request)
     pattern = wanted(grep, wildcards=wildcards, ignore_case=ignore_case)
     view = View(tail=tail, timestamps=timestamps, numbers=True, pattern=pattern)
-    streams: tuple[Stream, ...] = BOTH if stream is None else (stream,)
+    streams: Streams = BOTH if stream is None else (stream,)
     members = await _members(found, name, 0)
     if not members:
         raise _no_group(name)
@@ -81,7 +91,7 @@ async def _members(found: Services, name: str, above: int) -> list[Member]:
 
 
 async def _texts(
-    found: Services, name: str, members: list[Member], streams: tuple[Stream, ...], view: View
+    found: Services, name: str, members: list[Member], streams: Streams, view: View
 ) -> AsyncGenerator[bytes, None]:
     while members:
         for member in members:
@@ -92,7 +102,7 @@ async def _texts(
 
 
 async def _text(
-    found: Services, task: int, streams: tuple[Stream, ...], view: View
+    found: Services, task: int, streams: Streams, view: View
 ) -> AsyncGenerator[bytes, None]:
     async with found.database.reading() as connection:
         place = await log_store.attempt_place(connection, task, None)
@@ -109,4 +119,53 @@ async def _text(
         yield b"\n"
 
 
-HANDLERS = [show, read]
+@get("/groups/{name:str}/logs/live", media_type=EVENTS, tags=["groups"], opt=access.READ)
+async def watch(
+    request: Request[Any, Any, Any],
+    name: GroupName,
+    *,
+    stream: OneStream = None,
+    tail: Tail = None,
+    after: After = None,
+    last_event_id: LastEventId = None,
+) -> Response[Any]:
+    """What all tasks of a group wrote and write, until all have ended.
+
+    Events as for a task, with its number in each; `group` tells how many stand where, and `done`
+    that all have ended. With `tail`, tasks that have ended are left out. At most 10,000 tasks.
+    """
+    name = name_in(name)
+    found = services(request)
+    streams: Streams = BOTH if stream is None else (stream,)
+    if "\0" in name:
+        raise _no_group(name)
+    with ExitStack() as holding:
+        over = holding.enter_context(found.audience.seat(who_asks(request)))
+        group = holding.enter_context(found.groups.watching(name))
+        if not await group.known(freshly=True):
+            raise _no_group(name)
+        if group.too_many:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"group {name!r} has more than {MAX_TASKS} tasks: too many to be watched together",
+            )
+        first = b""
+        if text := last_event_id or after:
+            position = _resumed(group, text)
+            if position.all_told and group.all_told(position):
+                return Response(None, status_code=HTTPStatus.NO_CONTENT)
+        else:
+            position, first = await group_viewing.first_group_position(group, tail, streams)
+        events = group_viewing.view_group(found.groups, group, position, first, streams)
+        return EventStream(events, over, holding.pop_all())
+
+
+def _resumed(group: GroupTail, text: str) -> GroupPosition:
+    try:
+        position = group_positions.parse(text)
+    except BadPositionError as error:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, str(error)) from None
+    return group.reopen(position.counted(group.ids), group.ids)
+
+
+HANDLERS = [show, read, watch]

@@ -13,6 +13,7 @@ from api.claims import Claims
 from api.database import Database
 from api.lanes import Lanes
 from api.live.audience import Audience
+from api.live.groups import Groups
 from api.live.service import Live
 from api.notices import Notices
 from api.problems import ProblemError
@@ -46,6 +47,7 @@ class Services(Struct, frozen=True):
     pulled: PulledAttempts
     audience: Audience
     live: Live
+    groups: Groups
     lease_key: bytes
 
 

@@ -453,12 +453,16 @@ async def test_long_lines_and_large_logs_come_in_steps(api: Api) -> None:
         ("/tasks/{}/logs/live?tail=-1", 400, "tail"),
         ("/tasks/{}/logs/live?tail=10001", 400, "tail"),
         ("/tasks/{}/logs/live?stream=stdin", 400, "stream"),
+        ("/groups/nobody/logs/live", 404, "nobody"),
+        ("/groups/a%00b/logs/live", 404, "group"),
+        ("/groups/{}/logs/live?after=nonsense", 400, "nonsense"),
     ],
 )
 async def test_what_cannot_be_watched_is_told(api: Api, path: str, status: int, word: str) -> None:
     """Before the stream begins, as a problem."""
-    number = await api.submit()
-    (await api.call("GET", path.format(number))).problem(status, word)
+    number = await api.submit(group="watched-badly")
+    where = "watched-badly" if "groups" in path else number
+    (await api.call("GET", path.format(where))).problem(status, word)
 
 
 async def test_there_is_a_most_of_viewers(start_api: StartApi) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from api.live import viewing
+from api.live import group_viewing, viewing
 from api.store import live as store
 from api.store import logs as log_store
 from schema.tokens import TokenMade
@@ -35,7 +35,7 @@ async def _watching(api: Api, most: int) -> None:
     await eventually(count, lambda viewers: viewers <= most)
 
 
-@pytest.mark.parametrize("path", ["/tasks/{}/logs/live"])
+@pytest.mark.parametrize("path", ["/tasks/{}/logs/live", "/groups/revoked/logs/live"])
 async def test_a_revoked_token_sees_no_more(start_api: StartApi, path: str) -> None:
     """Whoever was locked out must not go on reading, here or at another process; others do."""
     async with start_api(token=_ADMIN) as one, start_api(token=_ADMIN) as other:
@@ -66,7 +66,7 @@ async def test_a_token_has_only_its_share_of_the_viewers(start_api: StartApi) ->
         path = f"/tasks/{number}/logs/live"
         headers = await _reader(api, "dashboard")
         async with AsyncExitStack() as stack:
-            for where in (path, path):
+            for where in (path, "/groups/share/logs/live"):
                 viewer = await stack.enter_async_context(watched(api, where, headers))
                 await until(viewer, lambda one: bool(one.events))
             refused = await api.call("GET", path, headers=headers)
@@ -79,18 +79,20 @@ async def test_a_token_has_only_its_share_of_the_viewers(start_api: StartApi) ->
         # A seat that was refused, or that nothing came of, is nobody's.
         for _ in range(3):
             (await api.call("GET", "/tasks/999999/logs/live", headers=headers)).problem(404)
+            (await api.call("GET", "/groups/nobody/logs/live", headers=headers)).problem(404)
             (await api.call("GET", f"{path}?after=x", headers=headers)).problem(400)
         again = Viewer(api, path, headers)
         await again.watch(lambda one: bool(one.events))
 
 
-@pytest.mark.parametrize("path", ["/tasks/{}/logs/live"])
+@pytest.mark.parametrize("path", ["/tasks/{}/logs/live", "/groups/brief/logs/live"])
 async def test_no_stream_lasts_for_ever(
     start_api: StartApi, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """A browser's cookie ends without a word: now and then everybody shows again who he is."""
     monkeypatch.setattr(viewing, "_LONGEST_S", 0.5)
     monkeypatch.setattr(viewing, "KEEP_ALIVE_S", 0.1)
+    monkeypatch.setattr(group_viewing, "KEEP_ALIVE_S", 0.1)
     async with start_api() as api:
         agent = await writer(api, group="brief")
         viewer = Viewer(api, path.format(agent.task.id))
@@ -133,7 +135,7 @@ async def test_a_log_that_expires_while_it_is_shown_is_not_called_complete(
         assert shown == (data * 60)[: len(shown)]
 
 
-@pytest.mark.parametrize("path", ["/tasks/{}/logs/live"])
+@pytest.mark.parametrize("path", ["/tasks/{}/logs/live", "/groups/silent/logs/live"])
 async def test_what_could_not_be_read_is_read_again_though_nothing_moves(
     start_api: StartApi, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -150,6 +152,7 @@ async def test_what_could_not_be_read_is_read_again_though_nothing_moves(
 
     monkeypatch.setattr(store, "read_many", read)
     monkeypatch.setattr(viewing, "AFTER_ERROR_S", 0.01)
+    monkeypatch.setattr(group_viewing, "AFTER_ERROR_S", 0.01)
     async with start_api() as api:
         agent = await writer(api, group="silent")
         await agent.write(5)

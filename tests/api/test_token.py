@@ -55,6 +55,7 @@ _TABLE: dict[tuple[str, str], tuple[frozenset[str | None], int]] = {
     ("POST", "/tasks/{task_id}/retry"): (_SUBMIT, 404),
     ("GET", "/groups/{name}"): (_READ, 404),
     ("GET", "/groups/{name}/logs"): (_READ, 404),
+    ("GET", "/groups/{name}/logs/live"): (_READ, 404),
     ("GET", "/agents"): (_READ, 200),
     ("POST", "/agents/{name}/drain"): (_ADMIN, 404),
     ("POST", "/sessions"): (_AGENT, 400),
