@@ -14,7 +14,15 @@ a busy server, are sent again for a bounded time; nothing happens twice by that.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Literal, Self, TypeVar, get_args
@@ -22,8 +30,11 @@ from urllib.parse import quote
 
 import aiohttp
 import msgspec
+from msgspec import Struct
 
+from client import live
 from client.errors import BrokenOffError, DwError, UnreadableError
+from client.live import LiveEvent
 from client.settings import DEFAULT_URL
 from client.transport import Params, Patience, Transport
 from client.waiting import Progress, Waited, wait, wait_drained
@@ -51,6 +62,37 @@ BODY_BYTES = 4 * 1024 * 1024
 """The most of one submission's body: servers bound what they read."""
 
 _STATES: dict[str, LogState] = {state: state for state in get_args(LogState)}
+
+
+class Lines(Struct, frozen=True, kw_only=True):
+    """Which lines of a log, and what stands before each."""
+
+    line: int | None = None
+    """The first one, by its number."""
+    tail: int | None = None
+    """So many at the end; with `grep`, of those that have it."""
+    grep: str | None = None
+    """Only those that have this text."""
+    wildcards: bool = False
+    """`*` in it stands for any run of characters."""
+    ignore_case: bool = False
+    """Of ASCII letters."""
+    numbers: bool = False
+    timestamps: Timestamps = "none"
+
+    def params(self) -> dict[str, str | int | None]:
+        """What was asked for, as parameters of a request."""
+        flags = ("wildcards", "ignore_case", "numbers")
+        return {
+            "line": self.line,
+            "tail": self.tail,
+            "grep": self.grep,
+            "timestamps": None if self.timestamps == "none" else self.timestamps,
+            **{name: "true" for name in flags if getattr(self, name)},
+        }
+
+
+ALL_LINES = Lines()
 
 
 class Log:
@@ -157,20 +199,47 @@ class Client:
         stream: Stream | None = None,
         attempt: int | None = None,
         offset: int | None = None,
-        tail: int | None = None,
-        timestamps: Timestamps | None = None,
+        lines: Lines = ALL_LINES,
     ) -> AsyncIterator[Log]:
         """Read one stream, or both in the order of their arrival.
 
-        `attempt` is the newest unless given; `offset` counts bytes and needs a `stream`; `tail`
-        counts lines. NotFoundError; BrokenOffError where the connection ends inside.
+        `attempt` is the newest unless given; `offset` counts bytes and needs a `stream`.
+        NotFoundError; BrokenOffError where the connection ends inside.
         """
-        params = _given(
-            stream=stream, attempt=attempt, offset=offset, tail=tail, timestamps=timestamps
-        )
+        params = _given(stream=stream, attempt=attempt, offset=offset, **lines.params())
         path = f"/tasks/{task_id}/logs"
         async with self._http.stream(path, params) as reply:
             yield Log(reply, f"{self.url}{path}")
+
+    @asynccontextmanager
+    async def group_logs(
+        self, name: str, *, stream: Stream | None = None, lines: Lines = ALL_LINES
+    ) -> AsyncIterator[Log]:
+        """Read the logs of all tasks of a group, as `task:line:text`. NotFoundError."""
+        path = f"/groups/{quote(name, safe='')}/logs"
+        params = _given(stream=stream, **lines.params())
+        async with self._http.stream(path, params) as reply:
+            yield Log(reply, f"{self.url}{path}")
+
+    def live(
+        self, task_id: int, *, stream: Stream | None = None, tail: int | None = None
+    ) -> AsyncGenerator[LiveEvent, None]:
+        """What a task writes and becomes, until it has ended: see `client.live`. Close it.
+
+        From its newest attempt's first byte on, or its last lines. NotFoundError.
+        """
+        params = _given(stream=stream, tail=tail)
+        return live.events(self._http, f"/tasks/{task_id}/logs/live", params, last="end")
+
+    def live_group(
+        self, name: str, *, stream: Stream | None = None, tail: int | None = None
+    ) -> AsyncGenerator[LiveEvent, None]:
+        """What all tasks of a group write and become, until all have ended. Close it.
+
+        With `tail`, tasks that have ended are left out. NotFoundError.
+        """
+        path = f"/groups/{quote(name, safe='')}/logs/live"
+        return live.events(self._http, path, _given(stream=stream, tail=tail), last="done")
 
     async def explain(self, task_id: int) -> Explanation:
         """Why a task is still pending, or what it does instead; NotFoundError."""

@@ -4,6 +4,7 @@ import re
 from datetime import datetime
 
 from client.outcome import verdict
+from schema.logs import TaskEnded
 from schema.tasks import FINAL, StreamLog, Task
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -58,6 +59,11 @@ def status(task: Task) -> str:
     """Tell the status, with its reason where that says more: `failed (exit 3)`."""
     if task.status == "in_progress":
         return "cancelling" if task.cancel_requested else "running"
+    return ending(task)
+
+
+def ending(task: Task | TaskEnded) -> str:
+    """Tell how it ended: `succeeded`, `failed (exit 3)`."""
     if task.status != "failed":
         return task.status
     if task.reason == "exit":  # agents of the original system tell no code

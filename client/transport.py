@@ -5,7 +5,7 @@ import io
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -101,20 +101,28 @@ class Transport:
         return await self._persist(once)
 
     @asynccontextmanager
-    async def stream(self, path: str, params: Params) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def stream(
+        self, path: str, params: Params, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Open a 2xx reply whose body is still to be read."""
 
         async def once() -> aiohttp.ClientResponse:
-            return await self._send("GET", path, params, None)
+            return await self._send("GET", path, params, None, headers)
 
         async with await self._persist(once) as reply:
             yield reply
 
     async def _send(
-        self, method: str, path: str, params: Params, body: bytes | None
+        self,
+        method: str,
+        path: str,
+        params: Params,
+        body: bytes | None,
+        headers: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         """Try once, for an open 2xx reply."""
-        headers = {"Content-Type": "application/json"} if body is not None else None
+        if body is not None:
+            headers = {"Content-Type": "application/json"}
         try:
             reply = await self._http.request(
                 method,

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from schema.explain import Ended, Explanation
+from schema.logs import AttemptBegun, LogOver, Output, Piece, TaskEnded, TaskNow
 from schema.problems import Problem
 from schema.sessions import Agent, DrainAsked
 from schema.tasks import (
@@ -39,6 +40,10 @@ class Fake:
         self.logs: dict[tuple[int, int, Stream], bytes] = {}
         self.missing: dict[Stream, tuple[tuple[int, int], ...]] = {}
         self.log_state: LogState = "complete"
+        self.scripts: list[list[bytes]] = []
+        """Each is what one connection to live logs sends before it breaks."""
+        self.positions: list[str | None] = []
+        """`Last-Event-ID` of each of them."""
         self.agents: list[Agent] = []
         self.seen: list[str] = []
         """Method and path with query of every request, in order."""
@@ -182,6 +187,9 @@ async def _logs(request: web.Request) -> web.StreamResponse:
     data = data[
         offset - sum(min(offset, end) - first for first, end in missing if first < offset) :
     ]
+    if "grep" in query:
+        wanted = query["grep"].encode()
+        data = b"".join(line for line in data.splitlines(keepends=True) if wanted in line)
     if "tail" in query:
         data = b"".join(data.splitlines(keepends=True)[-int(query["tail"]) :])
     out = web.StreamResponse()
@@ -194,6 +202,101 @@ async def _logs(request: web.Request) -> web.StreamResponse:
     for start in range(0, len(data), 100_000):
         await out.write(data[start : start + 100_000])
     return out
+
+
+async def _live(request: web.Request) -> web.StreamResponse:
+    """Tell of one task what there is, and then what changes, from the position that is brought."""
+    fake, task = request.app[FAKE], _known(request)
+    position = request.headers.get("Last-Event-ID")
+    fake.positions.append(position)
+    out = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await out.prepare(request)
+    await out.write(b"retry: 1000\n\n: a comment\n\n")
+    if fake.scripts:
+        for frame in fake.scripts.pop(0):
+            await out.write(frame)
+        assert request.transport is not None
+        request.transport.close()
+        return out
+    status, sent, attempt = None, {"stdout": 0, "stderr": 0}, 0
+    while True:
+        task = fake.tasks[task.id]
+        if task.status != status:
+            status = task.status
+            await out.write(event("status", now(task)))
+        if task.attempt != attempt:
+            attempt = task.attempt
+            begun = AttemptBegun(task=task.id, attempt=attempt, agent=None, started_at=None)
+            await out.write(event("attempt", begun, attempt))
+        both: tuple[Stream, ...] = ("stdout", "stderr")
+        for stream in both:
+            data = fake.logs.get((task.id, attempt, stream), b"")[sent[stream] :]
+            if data and request.query.get("stream", stream) == stream:
+                await out.write(output(task.id, attempt, stream, data, sent[stream]))
+                sent[stream] += len(data)
+        if task.status in FINAL:
+            break
+        await asyncio.sleep(0.005)
+    await out.write(event("log", LogOver(task=task.id, attempt=attempt, state=fake.log_state), 1))
+    await out.write(event("end", ended(task), "end"))
+    return out
+
+
+def event(name: str, data: object, id_: object = None) -> bytes:
+    """A server-sent event."""
+    text = f"event: {name}\ndata: ".encode() + msgspec.json.encode(data)
+    return text + (b"" if id_ is None else f"\nid: {id_}".encode()) + b"\n\n"
+
+
+def output(
+    task_id: int, attempt: int, stream: Stream, data: bytes, offset: int = 0, id_: object = 1
+) -> bytes:
+    """The event for some output, all of it in base64 too."""
+    piece = Piece(stream=stream, offset=offset, at_us=0, line=1,
+                  text=data.decode(errors="replace"), base64=data)  # fmt: skip
+    return event("output", [Output(task_id, attempt, (piece,))], id_)
+
+
+def now(task: Task) -> TaskNow:
+    """What the event `status` has."""
+    return TaskNow(
+        task=task.id, status=task.status, attempt=task.attempt, agent=task.agent,
+        cancel_requested=task.cancel_requested, reason=task.reason, run_after=None, started_at=None,
+    )  # fmt: skip
+
+
+def ended(task: Task) -> TaskEnded:
+    """What the event `end` has."""
+    return TaskEnded(
+        task=task.id, status=task.status, attempt=task.attempt, agent=task.agent,
+        reason=task.reason, exit_code=task.exit_code, signal=task.signal, message=None,
+        started_at=None, finished_at=None, run_s=None,
+    )  # fmt: skip
+
+
+async def _live_group(request: web.Request) -> web.StreamResponse:
+    """Only what a test wrote down."""
+    fake = request.app[FAKE]
+    fake.positions.append(request.headers.get("Last-Event-ID"))
+    if not fake.scripts:
+        return problem(404, "Not Found", f"no task names the group {request.match_info['name']!r}")
+    out = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await out.prepare(request)
+    for frame in fake.scripts.pop(0):
+        await out.write(frame)
+    return out
+
+
+async def _group_logs(request: web.Request) -> web.Response:
+    """Whatever was asked for, so that a test can look at it."""
+    query = " ".join(f"{name}={value}" for name, value in sorted(request.query.items()))
+    return web.Response(text=f"{request.match_info['name']} {query}\n")
+
+
+async def _explain(request: web.Request) -> web.Response:
+    task = _known(request)
+    reason = Ended(text="It is over.", status=task.status, reason=None, finished_at=None)
+    return reply(Explanation(task.id, task.status, reason.text, (reason,)))
 
 
 async def _cancel(request: web.Request) -> web.Response:
@@ -214,12 +317,6 @@ async def _retry(request: web.Request) -> web.Response:
         return problem(409, "Not finished", "a retry follows a finished attempt")
     fake.change(task.id, status="pending")
     return reply(fake.tasks[task.id])
-
-
-async def _explain(request: web.Request) -> web.Response:
-    task = _known(request)
-    reason = Ended(text="It is over.", status=task.status, reason=None, finished_at=None)
-    return reply(Explanation(task.id, task.status, reason.text, (reason,)))
 
 
 async def _group(request: web.Request) -> web.Response:
@@ -271,8 +368,11 @@ async def serve() -> AsyncIterator[Fake]:
             web.get(r"/tasks/{id:\d+}/logs", _logs),
             web.post(r"/tasks/{id:\d+}/cancel", _cancel),
             web.post(r"/tasks/{id:\d+}/retry", _retry),
+            web.get(r"/tasks/{id:\d+}/logs/live", _live),
             web.get(r"/tasks/{id:\d+}/explain", _explain),
             web.get("/groups/{name}", _group),
+            web.get("/groups/{name}/logs", _group_logs),
+            web.get("/groups/{name}/logs/live", _live_group),
             web.get("/agents", _agents),
             web.post("/agents/{name}/drain", _drain),
         ]

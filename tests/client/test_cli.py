@@ -12,8 +12,10 @@ import pytest
 from aiohttp import web
 
 from client.cli import dw as group
+from schema.logs import GroupNow, LogOver
 from schema.tasks import Task
-from tests.client.fake import Fake, until
+from tests.client.fake import Fake, event, output, until
+from tests.client.fake import ended as of_end
 
 
 class Ended(NamedTuple):
@@ -109,7 +111,11 @@ async def test_submit_json(fake: Fake) -> None:
         (["agents", "drain"], "", "Missing argument"),
         (["agents", "drain", "--at-most", "5s", "x"], "", "add --wait"),
         (["agents", "--json", "drain", "x"], "", "options stand behind"),
-        (["logs", "-f", "--tail", "3", "1"], "", "without --tail"),
+        (["logs", "-f", "--grep", "x", "1"], "", "with --tail"),
+        (["logs", "-f", "--attempt", "2", "1"], "", "with --tail"),
+        (["logs"], "", "name a task or a group"),
+        (["logs", "--group", "g", "1"], "", "name a task or a group"),
+        (["logs", "--group", "g", "--line", "3"], "", "without --attempt and --line"),
         (["explain"], "", "name a task"),
         (["show", "x"], "", "not a valid"),
         (["explode"], "", "No such command"),
@@ -217,6 +223,41 @@ async def test_a_damaged_log_is_told(fake: Fake) -> None:
     assert await _dw(fake, "logs", "1") == (3, "a\n", told)
     assert await _dw(fake, "logs", "-f", "1") == (3, "a\n", told)
     assert "stdout     damaged, 2 B, 1 line; not the bytes" in (await _dw(fake, "show", "1")).out
+
+
+async def test_logs_are_searched(fake: Fake) -> None:
+    """By the server; of a task, or of all of a group."""
+    fake.add(status="succeeded", attempt=1)
+    fake.log(1, "stdout", b"one\ntwo\nthree\n")
+    assert (await _dw(fake, "logs", "1", "--grep", "t")).out == "two\nthree\n"
+    words = ["--grep", "a*b", "--wildcards", "-i", "-n", "--line", "2", "--timestamps", "iso"]
+    await _dw(fake, "logs", "1", *words)
+    query = "line=2&grep=a*b&timestamps=iso&wildcards=true&ignore_case=true&numbers=true"
+    assert query in fake.seen[-1]
+    ended = await _dw(fake, "logs", "--group", "g h", "--grep", "x", "--tail", "3")
+    assert ended.out == "g h grep=x tail=3\n"
+
+
+async def test_a_group_is_followed_with_a_prefix_for_each_task(fake: Fake) -> None:
+    """Each stream to its own; who failed is said; a log with holes is exit code 3."""
+    task = fake.add(status="failed", reason="exit", exit_code=3, attempt=1)
+    fake.scripts = [
+        [
+            output(1, 1, "stdout", b"out\n", 0, "1"),
+            output(1, 1, "stderr", b"err\n", 0, "2"),
+            event("log", LogOver(task=1, attempt=1, state="missing"), "3"),
+            event("end", of_end(task), "4"),
+            event("done", GroupNow(name="g", total=1, counts={"failed": 1}), "5"),
+        ]
+    ]
+    ended = await _dw(fake, "logs", "-f", "--group", "g")
+    assert (ended.code, ended.out) == (3, "1 | out\n")
+    assert ended.err.splitlines() == [
+        "1 | err",
+        "dw: bytes of this log never arrived: dw show 1 tells which",
+        "dw: task 1 failed (exit 3)",
+    ]
+    assert (await _dw(fake, "logs", "-f", "--group", "nobody")).code == 2
 
 
 async def test_explain(fake: Fake) -> None:

@@ -1,13 +1,10 @@
 """Waiting is cheap, and tells how every task ended."""
 
 import pytest
-from aiohttp import web
 
 from client.client import Client
 from client.errors import NotFoundError, StillRunningError
-from client.following import advance, follow
 from client.waiting import IDS_PER_REQUEST, Progress
-from schema.tasks import Stream
 from tests.client.fake import Fake
 
 
@@ -86,125 +83,3 @@ async def test_a_wait_may_be_bounded(fake: Fake, dw: Client) -> None:
     with pytest.raises(StillRunningError) as caught:
         await dw.wait([1, 2], at_most_s=0.06)
     assert caught.value.unfinished == 2
-
-
-async def test_following_reads_each_stream_once_to_its_end(fake: Fake, dw: Client) -> None:
-    """Nothing twice, nothing lost, also what arrives with the end."""
-    fake.add()
-    got: dict[Stream, bytes] = {"stdout": b"", "stderr": b""}
-
-    def act(_: object) -> None:
-        step = len(fake.seen)
-        if step == 2:
-            fake.change(1, status="in_progress", attempt=1)
-            fake.log(1, "stdout", b"one\n")
-            fake.log(1, "stderr", b"two\n")
-        elif step == 5:
-            fake.log(1, "stdout", b"\x00\xff")
-            fake.change(1, status="succeeded")
-
-    fake.on_request = act
-
-    def write(stream: Stream, data: bytes) -> None:
-        got[stream] += data
-
-    task = await follow(dw, 1, write)
-    assert task.status == "succeeded"
-    assert got == {"stdout": b"one\n\x00\xff", "stderr": b"two\n"}
-    assert fake.count("GET /tasks/1/logs") == 3
-
-
-async def test_following_goes_on_with_the_next_attempt_from_its_start(
-    fake: Fake, dw: Client
-) -> None:
-    """The rest of the lost attempt is read first."""
-    fake.add(status="in_progress", attempt=1)
-    fake.log(1, "stdout", b"first")
-    got = bytearray()
-    attempts: list[int] = []
-
-    def act(_: object) -> None:
-        if len(fake.seen) == 3:
-            fake.log(1, "stdout", b" rest")
-            fake.log(1, "stdout", b" second", attempt=2)
-            fake.change(1, status="succeeded", attempt=2)
-
-    fake.on_request = act
-    await follow(
-        dw,
-        1,
-        lambda _, data: got.extend(data),
-        changed=lambda task: attempts.append(task.attempt),
-    )
-    assert bytes(got) == b"first rest second"
-    assert attempts == [1, 2]
-
-
-async def test_following_steps_over_bytes_that_never_arrived(fake: Fake, dw: Client) -> None:
-    """A hole must neither repeat what follows it nor ask for it forever."""
-    fake.add(status="succeeded", attempt=1)
-    fake.log(1, "stdout", b"abcdef")
-    fake.missing["stdout"] = ((3, 1000),)
-    fake.log_state = "missing"
-    got = bytearray()
-    await follow(dw, 1, lambda _, data: got.extend(data), streams=("stdout",))
-    assert bytes(got) == b"abcdef"
-
-
-async def test_following_believes_the_reply_about_what_is_missing(fake: Fake, dw: Client) -> None:
-    """The attempt may end, with a hole, after the look at the task: nothing comes twice then."""
-    fake.add(status="in_progress", attempt=1)
-    fake.log(1, "stdout", b"abc")
-    got = bytearray()
-
-    def act(request: web.Request) -> None:
-        if request.path.endswith("/logs") and not fake.missing:
-            fake.log(1, "stdout", b"def")
-            fake.missing["stdout"] = ((3, 1000),)
-            fake.log_state = "missing"
-            fake.change(1, status="failed")
-
-    fake.on_request = act
-    await follow(dw, 1, lambda _, data: got.extend(data), streams=("stdout",))
-    assert bytes(got) == b"abcdef"
-
-
-async def test_following_outlives_a_connection_that_breaks_off(fake: Fake, dw: Client) -> None:
-    """A worker of the server may be replaced while it sends: the rest is asked for."""
-    fake.add(status="succeeded", attempt=1)
-    fake.log(1, "stdout", b"abcdef")
-    got = bytearray()
-
-    async def break_off(request: web.Request) -> web.StreamResponse | None:
-        if not request.path.endswith("/logs"):
-            fake.faults.append(break_off)
-            return None
-        out = web.StreamResponse()
-        await out.prepare(request)
-        await out.write(b"abc")
-        assert request.transport is not None
-        request.transport.close()
-        return out
-
-    fake.faults.append(break_off)
-    await follow(dw, 1, lambda _, data: got.extend(data), streams=("stdout",))
-    assert bytes(got) == b"abcdef"
-    assert fake.count("GET /tasks/1/logs") == 2
-
-
-@pytest.mark.parametrize(
-    ("offset", "received", "missing", "then"),
-    [
-        (0, 10, (), 10),
-        (0, 10, ((4, 6),), 12),
-        (0, 4, ((4, 6),), 4),
-        (5, 2, ((4, 6),), 8),
-        (8, 2, ((4, 6),), 10),
-        (0, 6, ((2, 4), (6, 9)), 11),
-    ],
-)
-def test_offsets_count_the_bytes_that_are_missing(
-    offset: int, received: int, missing: tuple[tuple[int, int], ...], then: int
-) -> None:
-    """An offset is a place in what the task wrote, not in what was stored."""
-    assert advance(offset, received, missing) == then
