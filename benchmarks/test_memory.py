@@ -1,6 +1,6 @@
 """Memory: how much of it the API's workers take at most.
 
-While 64 agents upload at once, and while one reader reads a log of a gigabyte.
+While 64 agents upload at once, and while one reader reads a log of a gigabyte, or searches it.
 """
 
 import asyncio
@@ -69,16 +69,17 @@ def test_memory_under_compatible_logs(
         _measure(meter, server, some, lambda one: one.post_logs(_PAYLOAD))
 
 
+@pytest.mark.parametrize("query", ["", "?grep=no+such+text"], ids=["reading", "searching"])
 @pytest.mark.timeout(300)
-def test_memory_of_reading_a_long_log(meter: Meter, server: BenchServer) -> None:
-    """1 GiB leaves a worker, both streams merged; MB of log a second."""
+def test_memory_of_reading_a_long_log(meter: Meter, server: BenchServer, query: str) -> None:
+    """1 GiB goes through a worker, both streams merged; MB of log a second."""
     with (
         reading.stored(server, _LOG_CHUNKS) as log,
         contextlib.closing(Reader(server)) as reader,
     ):
         before = memory.resident(server)
         memory.forget_peaks(server)
-        meter.rounds(lambda: reader.read(f"/tasks/{log.task}/logs"), lambda: None, count=1)
+        meter.rounds(lambda: reader.read(f"/tasks/{log.task}/logs{query}"), lambda: None, count=1)
         peaks = memory.peaks(server)
     per_s = meter.rate("MB", log.size) / 1e6
     meter.info |= {"per_s": round(per_s), "log_mb_per_s": round(per_s, 1)}

@@ -1,4 +1,4 @@
-"""Reading logs: how many MB of log a second one reader gets, and how soon the last lines.
+"""Reading logs: how many MB of log a second one reader gets or searches, and how soon some lines.
 
 See `benchmarks.reading` for the log.
 """
@@ -15,6 +15,7 @@ from benchmarks.server import BenchServer
 
 _CHUNKS = 16 if QUICK else 128  # 64 MiB over both streams
 _TAILS = 200
+_MIDDLE = 40_000 if QUICK else 300_000
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,29 @@ def test_reading_a_log(meter: Meter, reader: Reader, log: Log, path: str, stream
     meter.info |= {"per_s": round(per_s), "log_mb_per_s": round(per_s, 1)}
     meter.waits(reader.waits_s)
     assert sizes == ({log.stored} if "gz" in path else {size})
+
+
+@pytest.mark.parametrize(
+    "query", ["grep=no+such+text", "grep=no*such*text&wildcards=true&ignore_case=true"],
+    ids=["a text", "wildcards, any case"],
+)  # fmt: skip
+def test_searching_a_log(meter: Meter, reader: Reader, log: Log, query: str) -> None:
+    """MB of log a second, both streams, where nothing is found."""
+    path = f"/tasks/{log.task}/logs?{query}"
+    meter.rounds(lambda: reader.read(path), lambda: None)
+    per_s = meter.rate("MB", log.size) / 1e6
+    meter.info |= {"per_s": round(per_s), "log_mb_per_s": round(per_s, 1)}
+    meter.waits(reader.waits_s)
+
+
+def test_reading_a_page(meter: Meter, reader: Reader, log: Log) -> None:
+    """How long it takes to see a hundred lines in the middle, by the number of the first one."""
+    path = f"/tasks/{log.task}/logs/lines?line={_MIDDLE}&lines=100"
+    sizes: set[int] = set()
+    meter.rounds(lambda: sizes.add(reader.read(path, None)), lambda: None, count=meter.size(_TAILS))
+    assert min(sizes) > 100 * 100, "the log has fewer lines"
+    meter.rate("pages", 1)
+    meter.waits(reader.waits_s)
 
 
 def test_reading_a_tail(meter: Meter, reader: Reader, log: Log) -> None:
