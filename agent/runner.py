@@ -1,4 +1,4 @@
-"""Runs attempts in slots: work folder, environment, process, streams, result."""
+"""Runs attempts in slots: work folder, environment, process, output, result."""
 
 import asyncio
 import logging
@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from agent.attempts import Attempt, Attempts
 from agent.folders import Folder, Folders
+from agent.forms import Forms
 from agent.outbox import Outbox
+from agent.output import Bounds, Output
 from agent.process import Process, Rules, start
 from agent.process_table import Mark
 from agent.settings import Settings
-from agent.spooler import WAIT_S
-from agent.streams import MarkClock, StreamBuffer
 from agent.trees import Trees
 from agent.unstarted import SPAWN_ERRORS, Rests, result_of
 from schema.claims import ClaimedTask
@@ -36,7 +36,7 @@ class _Run(NamedTuple):
 
     attempt: Attempt
     process: Process
-    streams: dict[Stream, StreamBuffer]
+    output: Output
 
 
 class Runner:
@@ -51,11 +51,14 @@ class Runner:
         work: Path,
         inherited: dict[bytes, bytes],
         ended: Callable[[float], None],
+        *,
         exclusive_s: Callable[[], float | None],
+        log_bytes: Callable[[], int],
     ) -> None:
         """`work` holds the tasks' folders; `ended` hears how many seconds each task ran.
 
-        `exclusive_s` gives None while exclusive tasks may run, else the seconds that they have.
+        `exclusive_s` gives None while exclusive tasks may run, else the seconds that they have;
+        `log_bytes` what the log of an attempt may hold.
         """
         self._settings = settings
         self._attempts = attempts
@@ -65,6 +68,7 @@ class Runner:
         self._inherited = {**inherited, b"DW_AGENT": settings.agent_name.encode()}
         self._ended = ended
         self._exclusive_s = exclusive_s
+        self._log_bytes = log_bytes
         self._shell = shutil.which("bash") or "/bin/sh"
         self._runs: dict[Held, _Run] = {}
         self._short = False
@@ -123,7 +127,7 @@ class Runner:
             log.warning("this machine cannot start tasks now, they are handed back: %s", error)
 
     async def _finish(self, run: _Run) -> Result:
-        attempt, process, streams = run
+        attempt, process, output = run
         self._runs[attempt.key] = run
         if not self._outbox.memory.full:
             process.resume()
@@ -132,31 +136,26 @@ class Runner:
         finally:  # nothing outlives its slot, whatever ends it
             del self._runs[attempt.key]
             process.abandon()
-        for stream, buffer in streams.items():
-            if cut := buffer.flush():
-                self._outbox.add(attempt.delivery, stream, cut)
+        totals = output.end(time.time_ns() // 1000, time.monotonic())
         self._ended(end.run_s)
         return Result(
             lease=attempt.task.lease,
             **end._asdict(),
-            stdout=streams["stdout"].total(),
-            stderr=streams["stderr"].total(),
+            stdout=totals["stdout"],
+            stderr=totals["stderr"],
         )
 
     def _start(self, attempt: Attempt, folder: Folder | None) -> _Run:
         task = attempt.task
-        clock = MarkClock()
-        chunk_bytes = self._settings.chunk_bytes
-        streams: dict[Stream, StreamBuffer] = {
-            "stdout": StreamBuffer(clock, chunk_bytes),
-            "stderr": StreamBuffer(clock, chunk_bytes),
-        }
-        delivery = attempt.delivery
-        outbox = self._outbox
+        output = Output(
+            attempt.delivery,
+            self._outbox,
+            Bounds(self._settings.chunk_bytes, self._log_bytes()),
+            Forms(task.secrets.values()) if task.secrets else None,
+        )
 
         def sink(stream: Stream, data: bytes) -> None:
-            for cut in streams[stream].append(data, time.time_ns() // 1000, time.monotonic()):
-                outbox.add(delivery, stream, cut)
+            output.take(stream, data, time.time_ns() // 1000, time.monotonic())
 
         mark = self._trees.mark(task.id, task.attempt)
         process = start(
@@ -173,19 +172,19 @@ class Runner:
             clock=time.monotonic,
             add_tree=lambda pid: self._trees.add(pid, mark, exclusive=task.exclusive),
         )
-        return _Run(attempt, process, streams)
+        return _Run(attempt, process, output)
 
     def _environment(self, task: ClaimedTask, mark: Mark) -> dict[bytes, bytes]:
         env = dict(self._inherited)
-        for name, value in (task.env or {}).items():
-            env[name.encode()] = value.encode()
+        for given in (task.env, task.secrets):
+            for name, value in (given or {}).items():
+                env[name.encode()] = value.encode()
         env.update(mark.variables())
         return env
 
     def tick(self) -> None:
         """Do what is due: cut old output, end what is over its time or no longer proven ours."""
-        now_s = time.monotonic()
-        old_s = now_s - max(0.0, self.flush_s - TICK_S)  # at the next tick it would be too old
+        now_us, now_s = time.time_ns() // 1000, time.monotonic()
         exclusive_s = self._exclusive_s()
         for run in tuple(self._runs.values()):
             if exclusive_s is not None and run.attempt.task.exclusive:
@@ -193,19 +192,9 @@ class Runner:
                 name = self._settings.agent_name
                 run.process.stop("agent_lost", f"agent {name} {message}", exclusive_s)
             run.process.tick()
-            self._cut_old(run, old_s, now_s)
+            # At the next tick it would be too old.
+            run.output.tick(now_us, now_s, max(0.0, self.flush_s - TICK_S))
         self._trees.tick()
-
-    def _cut_old(self, run: _Run, old_s: float, now_s: float) -> None:
-        """Cut both streams if one is old: who watches can sort only what comes together."""
-        delivery = run.attempt.delivery
-        old = any(buffer.older(old_s) for buffer in run.streams.values())
-        for stream, buffer in run.streams.items():
-            if old:
-                if cut := buffer.flush():
-                    self._outbox.add(delivery, stream, cut)
-            elif self._outbox.keeps_tails and (tail := buffer.tail_older(now_s - WAIT_S)):
-                self._outbox.keep_tail(delivery, stream, tail)
 
     def ages_s(self) -> Iterator[float]:
         """Seconds that each running process has been running."""

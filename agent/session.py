@@ -54,6 +54,8 @@ class Session:
         """
         self.id = ""
         self.lease_s = 0.0
+        self.max_log_bytes: int | None = None
+        """What the log of an attempt may hold, if the API names a limit."""
         self._api = api
         self._opening = opening
         self._boot_clock = boot_clock
@@ -133,6 +135,7 @@ class Session:
         self._opened(opened.session)
         self._opening = msgspec.structs.replace(self._opening, replaces=None)
         self.lease_s = opened.lease_s
+        self.max_log_bytes = opened.max_log_bytes
         self._proven_until_s = 0.0
         self.proven(sent_s, opened.lease_s)
         return True

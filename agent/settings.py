@@ -10,12 +10,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schema.claims import MAX_CLAIMED
-from schema.reports import MAX_CHUNK_BYTES
+from schema.reports import MAX_CHUNK_BYTES, MIN_LOG_BYTES
 from schema.tasks import Label, Name
 
 _SECRET = frozenset({"TOKEN"})
 """Never printed, and not in the environment of tasks."""
-_SECRET_OF_OTHERS = frozenset({"SUBMIT_TOKEN", "READ_TOKEN", "AGENT_TOKEN"})
+_SECRET_OF_OTHERS = frozenset({"SUBMIT_TOKEN", "READ_TOKEN", "AGENT_TOKEN", "SECRETS_KEY"})
 """Of an API that is started from the same environment: not in that of tasks either."""
 
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
@@ -47,6 +47,9 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     """Memory for chunks that wait to be sent; over half of it they go to the spool. When it is full
     tasks wait on their full pipes. Beside it each running task holds up to one unfinished chunk for
     each of its two streams."""
+    max_log_bytes: Annotated[int, Meta(ge=MIN_LOG_BYTES)] | None = None
+    """What the log of an attempt may hold, if that is less than what the API takes: the head as it
+    comes, and the last MiB of each stream, which waits in memory."""
     spool_bytes: Annotated[int, Meta(ge=0)] = 1024 * 1024 * 1024
     """Files in the state folder for what waits for over a second: they outlive the agent. 0: none,
     what is unsent is lost with the agent."""

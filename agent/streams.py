@@ -156,6 +156,6 @@ class StreamBuffer:
         self._kept_size = self._size
         return tail
 
-    def total(self) -> StreamTotal:
-        """All bytes so far."""
-        return StreamTotal(self._offset + self._size, self._crc)
+    def total(self, left_out: int = 0) -> StreamTotal:
+        """All bytes so far; `left_out` of the stream never came here."""
+        return StreamTotal(self._offset + self._size, self._crc, left_out)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import sys
 import time
 from collections.abc import Iterable
 from importlib import metadata
@@ -70,7 +71,8 @@ class Worker:
             state.work,
             inherited,
             self._pace.observe,
-            lambda: self._session.exclusive_s(settings.kill_grace_s),
+            exclusive_s=lambda: self._session.exclusive_s(settings.kill_grace_s),
+            log_bytes=self._log_bytes,
         )
         self._api = ApiClient(settings.api_url, settings.token, settings.ca_file)
         opening = SessionOpen(
@@ -78,6 +80,7 @@ class Worker:
             labels=settings.labels,
             slots=slots,
             version=_version(),
+            keeps_secrets=True,
         )
         self._note = SessionNote(state.root / "session", api_url, state.id)
         self._heir = Heir(spool, self._note, self._outbox, self._api)
@@ -182,6 +185,10 @@ class Worker:
         prefetch = self._settings.prefetch
         most = 4 * self._slots if prefetch is None else prefetch
         return min(most, self._pace.ahead(self._slots, self._runner.ages_s()))
+
+    def _log_bytes(self) -> int:
+        limits = (self._settings.max_log_bytes, self._session.max_log_bytes)
+        return min((each for each in limits if each is not None), default=sys.maxsize)
 
     def _receive(self, tasks: Iterable[ClaimedTask], session: str) -> int:
         if not self._session.owns(session):

@@ -29,6 +29,7 @@ from api import listening
 from api.listening import StartError
 from api.migrate import MigrationError, migrate
 from api.postgres import EmbeddedPostgres, PostgresStartError
+from api.sealing import seals_of
 from api.settings import Settings, SettingsError
 from api.store import tokens as token_store
 
@@ -104,6 +105,7 @@ def main() -> int:
         logging.getLogger("_granian").setLevel(logging.WARNING)
         listening.check_port(settings)
         listening.tls_files(settings)
+        seals_of(settings)
         data_dir = Path(settings.data_dir).resolve()
         url = settings.database_url
         if url is None:

@@ -18,12 +18,14 @@ from litestar.openapi.spec import Components, SecurityScheme
 from api.access import READ, guard
 from api.claims import Claims
 from api.database import AWAY, Database
+from api.delivery import Delivery
 from api.front import Front
 from api.gate import Gate
 from api.lanes import Lanes
 from api.live.audience import Audience
 from api.live.groups import Groups
 from api.live.service import Live
+from api.log_limit import CutMarks, PulledLogs
 from api.metrics import watch_depths
 from api.notices import Notices
 from api.problems import HANDLERS
@@ -35,6 +37,7 @@ from api.routes import agents, audit, compat, explain, groups, home, login, logs
 from api.routes import live as live_routes
 from api.routes.described import add_bodies
 from api.routes.services import Services
+from api.sealing import seals_of
 from api.sessions import Sessions
 from api.settings import Settings
 from api.store import keys
@@ -106,6 +109,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
     """All services of a process and their loops, over an open database."""
     if settings.database_url is None:
         raise RuntimeError("DATABASE_URL is not set: start the server with `python -m api`")
+    seals = seals_of(settings)
     async with Database(settings.database_url, settings.pool_size) as database:
         lease_key = await _patiently(lambda: _lease_key(database))
         loop = asyncio.get_running_loop()
@@ -114,7 +118,6 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
         await _patiently(lanes.refresh)
         tokens = Tokens(database, notices, settings.tokens, loopback=settings.loopback)
         await _patiently(tokens.refresh)
-        sessions = Sessions(database, settings.lease_s, lease_key, notices.watched)
         claims = Claims(database, lanes, notices)
         writer = Writer(
             database,
@@ -122,6 +125,15 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
             crash_limit=settings.crash_limit,
             queue_bytes=settings.max_queue_bytes,
         )
+        delivery = Delivery(database, writer, seals, lease_key)
+        sessions = Sessions(
+            database,
+            settings.lease_s,
+            delivery.prepare,
+            notices.watched,
+            max_log_bytes=settings.max_log_bytes,
+        )
+        cut_marks = CutMarks(settings.pulled_silence_s)
         pulled = PulledAttempts(database)
         audience = Audience(settings.max_viewers, settings.max_viewers_per_token)
         live = Live(database, notices)
@@ -197,14 +209,19 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
                         lanes,
                         notices,
                         claims,
+                        seals,
                         a_minute=settings.submissions_per_minute,
                     ),
                     writer,
-                    Reports(writer, lease_key),
+                    Reports(writer, lease_key, settings.max_log_bytes, cut_marks),
                     pulled,
                     audience,
                     live,
                     watched_groups,
+                    PulledLogs(database, settings.max_log_bytes),
+                    cut_marks,
+                    seals,
+                    delivery,
                     lease_key,
                 )
             finally:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from api import bodies
 from api.store import Connection
 from api.store import logs as store
-from api.store.logs import STREAMS, AttemptPlace, Column, Extents
+from api.store.logs import CUT_BY_AGENT, CUT_BY_API, STREAMS, AttemptPlace, Column, Extents
 from schema.reports import StreamTotal
 from schema.tasks import LogState, Stream, StreamLog
 
@@ -96,10 +96,14 @@ def describe(
         state = "open"
     elif laid.doubled or (declared is not None and laid.end > declared.bytes):
         state = "damaged"
+    elif place.cut & CUT_BY_API[stream] and not laid.gaps and (declared or place.pulled):
+        state = "cut"
     elif missing:
         state = "missing"
     else:
         state = _checked(declared, extents)
+        if state == "complete" and place.cut & CUT_BY_AGENT[stream]:
+            state = "cut"
     return StreamContents(
         place, stream, extents, laid.starts, laid.bytes, state, () if expired else tuple(missing)
     )

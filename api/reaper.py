@@ -17,6 +17,7 @@ from api.store import Connection
 from api.store import audit as audit_store
 from api.store import logs as log_store
 from api.store import results as result_store
+from api.store import secrets as secret_store
 from api.store import sessions as session_store
 from api.store import tasks as task_store
 from api.store.results import Change
@@ -114,7 +115,7 @@ class Reaper:
         return longest_s if next_s is None else min(longest_s, max(shortest_s, next_s))
 
     async def _upkeep(self) -> float:
-        """Make partitions ahead, drop expired ones, and what is too old of the audit."""
+        """Make partitions ahead, drop expired ones, and what is too old of the rest."""
         await self.prepare()
         connection = await self._database.connect()
         try:
@@ -128,6 +129,8 @@ class Reaper:
         await self._days_changed()
         async with self._database.acquire() as one:
             while await audit_store.drop_entries(one, self._settings.audit_days):
+                pass
+            while await secret_store.drop_expired(one, self._settings.log_days):
                 pass
         return _UPKEEP_S
 

@@ -11,10 +11,11 @@ from msgspec import Struct
 
 from api import bodies
 from api.bodies import BadGzipError, Decoder
+from api.log_limit import Beyond, CutMarks
 from api.store import results as result_store
-from api.store.logs import STREAMS, Chunk
+from api.store.logs import CUT_BY_AGENT, CUT_BY_API, STREAMS, Chunk
 from api.store.results import AttemptKey, Ended
-from api.writing import CHUNK_REFUSED, Writer, Writes
+from api.writing import CHUNK_REFUSED, OK, Writer, Writes
 from schema import lease, marks
 from schema.lease import BadLeaseError
 from schema.marks import BadMarksError
@@ -24,13 +25,16 @@ from schema.reports import (
     Report,
     ReportReply,
     Result,
+    StreamTotal,
     Verdict,
 )
-from schema.tasks import INFRASTRUCTURE
-
-_Verify = Callable[[LogChunk], Chunk | Verdict]
+from schema.tasks import INFRASTRUCTURE, Stream
 
 _LEASES = 8192  # remembered as genuine; some 300 bytes each
+
+
+_Verified = Chunk | Beyond | Verdict
+_Verify = Callable[[LogChunk], _Verified]
 
 
 class _Verifying(Struct, frozen=True):
@@ -46,14 +50,19 @@ class Received(Struct, frozen=True):
     """A report and what became of its chunks where they were looked at."""
 
     report: Report
-    chunks: list[Chunk | Verdict]
+    chunks: list[_Verified]
 
 
 class Reports:
     """Takes reports; returns when all that they say is committed, or refused item by item."""
 
-    def __init__(self, writer: Writer, lease_key: bytes) -> None:
+    def __init__(
+        self, writer: Writer, lease_key: bytes, max_log_bytes: int, marks: CutMarks
+    ) -> None:
+        """`max_log_bytes`: of each stream; agents of today keep to it for both together."""
         self._writer = writer
+        self._max_log_bytes = max_log_bytes
+        self._cut_marks = marks
         # A task that writes a log brings its lease many times; checking it takes 5 us.
         self._proof = lru_cache(_LEASES)(partial(lease.verify, key=lease_key))
 
@@ -70,16 +79,27 @@ class Reports:
             if isinstance(chunk, Verdict)
         }
         ended = [self._ended(result, refused) for result in report.results]
+        beyond = [chunk for chunk in chunks if isinstance(chunk, Beyond)]
+        cut = self._cut_marks.due(beyond)
         written = await self._writer.write(
             Writes(
                 [chunk for chunk in chunks if isinstance(chunk, Chunk)],
                 [each for each in ended if isinstance(each, Ended)],
                 any(chunk.resent for chunk in report.chunks),
+                cut,
             )
         )
+        if cut:
+            self._cut_marks.written(beyond)
         chunk_verdicts, ended_verdicts = iter(written.chunks), iter(written.ended)
+
+        def verdict(chunk: _Verified) -> Verdict:
+            if isinstance(chunk, Beyond):
+                return OK  # its agent can do nothing about it, and its log says so
+            return chunk if isinstance(chunk, Verdict) else next(chunk_verdicts)
+
         return ReportReply(
-            tuple(each if isinstance(each, Verdict) else next(chunk_verdicts) for each in chunks),
+            tuple(verdict(each) for each in chunks),
             tuple(each if isinstance(each, Verdict) else next(ended_verdicts) for each in ended),
         )
 
@@ -90,7 +110,7 @@ class Reports:
             return None
         return proof.task, proof.attempt
 
-    def _verify(self, sent: LogChunk) -> Chunk | Verdict:
+    def _verify(self, sent: LogChunk) -> _Verified:
         try:
             proof = self._proof(sent.lease)
             measured = bodies.measure(sent.content, MAX_CHUNK_BYTES)
@@ -99,6 +119,8 @@ class Reports:
             return Verdict("invalid", str(error))
         if measured.size == 0:
             return Verdict("invalid", "the chunk is empty")
+        if sent.offset + measured.size > self._max_log_bytes:
+            return Beyond((proof.task, proof.attempt), CUT_BY_API[sent.stream])
         return Chunk(
             day=proof.day,
             task=proof.task,
@@ -134,7 +156,12 @@ class Reports:
             stdout_crc=stdout.crc if stdout else None,
             stderr_bytes=stderr.bytes if stderr else None,
             stderr_crc=stderr.crc if stderr else None,
+            cut=_cut(stdout, "stdout") | _cut(stderr, "stderr"),
         )
+
+
+def _cut(total: StreamTotal | None, stream: Stream) -> int:
+    return CUT_BY_AGENT[stream] if total and total.left_out else 0
 
 
 def _message(result: Result) -> str | None:

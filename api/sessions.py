@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -15,11 +15,14 @@ from api.lanes import Lanes
 from api.problems import ProblemError
 from api.store import claims as claim_store
 from api.store import sessions as store
-from api.store.claims import Holding
+from api.store.claims import Claimed, Holding
 from api.store.sessions import SessionRow
 from api.watched import Watched
+from api.store.tasks import FOR_SECRETS
 from schema.claims import ClaimedTask
 from schema.sessions import Beat, BeatReply, Held, SessionOpen, SessionOpened
+
+Prepare = Callable[[int, Sequence[Claimed]], Awaitable[tuple[ClaimedTask, ...]]]
 
 _RENEW_S = 3.0
 _LOOKS = Bounds(items=1000)
@@ -63,12 +66,20 @@ class Sessions:
     """Opens, finds, renews and ends sessions; answers beats."""
 
     def __init__(
-        self, database: Database, lease_s: float, lease_key: bytes, watched: Watched
+        self,
+        database: Database,
+        lease_s: float,
+        prepare: Prepare,
+        watched: Watched,
+        *,
+        max_log_bytes: int,
     ) -> None:
+        """`prepare` makes of tasks what goes to the agent of a session."""
         self._database = database
         self._watched = watched
         self._lease_s = lease_s
-        self._lease_key = lease_key
+        self._prepare = prepare
+        self._max_log_bytes = max_log_bytes
         self._by_id: dict[str, Session] = {}
         self._by_number: dict[int, str] = {}
         self._stopping = False
@@ -90,6 +101,8 @@ class Sessions:
 
         One that another token opened is not replaced: its lease will end it.
         """
+        if request.keeps_secrets:
+            request = msgspec.structs.replace(request, labels=(*request.labels, FOR_SECRETS))
         secret = secrets.token_urlsafe(16)
         sent_at = asyncio.get_running_loop().time()
         async with self._database.acquire() as connection, connection.transaction():
@@ -102,7 +115,7 @@ class Sessions:
         session = Session(number, request.labels, token)
         session.renewed_at = sent_at
         self._remember(secret, session)
-        return SessionOpened(secret, self._lease_s)
+        return SessionOpened(secret, self._lease_s, self._max_log_bytes)
 
     async def find(self, secret: str, token: str | None) -> Session:
         """The live session, and note that it was heard of; SessionGoneError.
@@ -195,7 +208,7 @@ class Sessions:
     async def _redeliver(self, session: int, tasks: list[int]) -> tuple[ClaimedTask, ...]:
         async with self._database.acquire() as connection:
             claimed = await claim_store.redeliver(connection, session, tasks)
-        return tuple(task.for_agent(session, self._lease_key) for task in claimed)
+        return await self._prepare(session, claimed)
 
     def _lease_left(self, session: Session, asked_at: float) -> float:
         """Seconds, counted from the request, as the agent counts.

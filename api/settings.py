@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from schema.reports import MIN_LOG_BYTES
 from schema.tokens import Role
 
 Secret = Annotated[str, Meta(min_length=16)]
@@ -45,6 +46,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     submit_token: Secret | None = None
     read_token: Secret | None = None
     agent_token: Secret | None = None
+    secrets_key: str | None = None
+    """Keys that seal tasks' secrets, each 32 random bytes in base64 or hex, separated by commas:
+    the first one seals, all open. Without one, submissions with secrets are refused."""
+    secrets_key_file: str | None = None
+    """A file with such keys, after those of `secrets_key`."""
     tls_cert: str | None = None
     """PEM file: the server's certificate and those between it and its authority's."""
     tls_key: str | None = None
@@ -69,6 +75,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Under way in one worker, parked ones too; the server takes as many connections."""
     max_parked: Annotated[int, Meta(ge=1)] = 20_000
     """Claims and beats of one token that wait in one worker."""
+    max_log_bytes: Annotated[int, Meta(ge=MIN_LOG_BYTES)] = 1024 * 1024 * 1024
+    """What the log of an attempt may hold: agents drop what is in the middle, and of what others
+    send no more is stored."""
     submissions_per_minute: Annotated[int, Meta(ge=0)] = 0
     """Of one token, everywhere; 0: as many as it likes."""
     max_lanes: Annotated[int, Meta(ge=1, le=100_000)] = 1000
@@ -96,7 +105,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         except msgspec.ValidationError as error:
             what, _, where = str(error).partition(" - at `$.")
             name = where.rstrip("`")
-            shown = "(secret)" if name in _ROLES else repr(given.get(name))
+            shown = "(secret)" if name in _ROLES or name == "secrets_key" else repr(given.get(name))
             raise SettingsError(f"{name.upper()}={shown}: {what}") from None
         tokens = settings.tokens
         if len({token for _, token in tokens.values()}) < len(tokens):

@@ -10,6 +10,7 @@ from api.lanes import Lanes
 from api.metrics import SUBMITTED
 from api.notices import Notices
 from api.quotas import submission
+from api.sealing import Seals
 from api.store import tasks as store
 from api.store.claims import Claimed
 from api.store.lanes import Needs
@@ -23,13 +24,21 @@ class Submitting:
     """Takes submissions that were checked."""
 
     def __init__(
-        self, database: Database, lanes: Lanes, notices: Notices, claims: Claims, *, a_minute: int
+        self,
+        database: Database,
+        lanes: Lanes,
+        notices: Notices,
+        claims: Claims,
+        seals: Seals | None,
+        *,
+        a_minute: int,
     ) -> None:
-        """`a_minute`: submissions of one token; 0: any."""
+        """`a_minute`: submissions of one token; 0: any. None has secrets without `seals`."""
         self._database = database
         self._lanes = lanes
         self._notices = notices
         self._claims = claims
+        self._seals = seals
         self._a_minute = a_minute
 
     async def store(self, tasks: Sequence[Submission], who: str) -> list[Submitted]:
@@ -67,7 +76,9 @@ class Submitting:
                     self._database.acquire() as connection,
                     submission(connection, who, self._a_minute),
                 ):
-                    return await store.submit_many(connection, tasks, lanes, sessions, who)
+                    return await store.submit_many(
+                        connection, tasks, lanes, sessions, who, self._seals
+                    )
             except asyncpg.DeadlockDetectedError:
                 tries += 1
                 if tries == _DEADLOCK_TRIES:

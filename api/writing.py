@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from datetime import date
 
 import asyncpg
-from msgspec import Struct
+from msgspec import Struct, field
 
 from api.batching import Bounds, Coalescer
 from api.database import Database
@@ -57,6 +57,8 @@ class Writes(Struct):
     ended: list[Ended]
     resent: bool
     """Some chunk may be stored already."""
+    cut: dict[AttemptKey, int] = field(default_factory=dict)
+    """Streams that had more than a log may hold, as in CUT_BY_API, and shall say so."""
 
     @property
     def weight(self) -> int:
@@ -99,7 +101,7 @@ class Writer:
 
     async def write(self, writes: Writes) -> Written:
         """Return when it is committed, together with whatever else waits."""
-        if not writes.chunks and not writes.ended:
+        if not writes.chunks and not writes.ended and not writes.cut:
             return Written([], [])
         if not {chunk.day for chunk in writes.chunks} <= self._days:
             await self.refresh_days()
@@ -128,10 +130,12 @@ class Writer:
     async def _write(
         self, connection: Connection, batch: list[Writes], plan: "_Plan"
     ) -> list[Written]:
-        statements = sum((plan.rows is not None, bool(plan.merged), plan.ends))
+        statements = sum((plan.rows is not None, bool(plan.merged), bool(plan.cut), plan.ends))
         # One statement is a transaction by itself: two round trips less.
         async with connection.transaction() if statements > 1 else nullcontext():
             chunks = await _store_chunks(connection, batch, plan)
+            if plan.cut:
+                await log_store.mark_cut(connection, plan.cut)
             refused = {
                 (chunk.task, chunk.attempt)
                 for writes, verdicts in zip(batch, chunks, strict=True)
@@ -181,6 +185,8 @@ class _Plan(Struct):
     """Chunks that may be stored already."""
     careful: bool
     """All go that way."""
+    cut: dict[AttemptKey, int]
+    """Streams that had more than is stored."""
     ends: bool
     """There are results, too."""
 
@@ -188,13 +194,16 @@ class _Plan(Struct):
 def _plan(batch: list[Writes], days: frozenset[date], *, careful: bool) -> _Plan:
     fast: list[Chunk] = []
     merged: list[Chunk] = []
+    cut: dict[AttemptKey, int] = {}
     for writes in batch:
+        for key, streams in writes.cut.items():
+            cut[key] = cut.get(key, 0) | streams
         kept = merged if careful or writes.resent else fast
         kept += (chunk for chunk in writes.chunks if chunk.day in days)
     fast.sort(key=lambda chunk: chunk.key)  # so that two batches cannot lock each other out
     # In no thread: it is copying, which keeps the GIL, so the event loop would wait all the same.
     rows = log_store.binary_rows(fast) if fast else None
-    return _Plan(days, rows, merged, careful, any(writes.ended for writes in batch))
+    return _Plan(days, rows, merged, careful, cut, any(writes.ended for writes in batch))
 
 
 async def _store_chunks(

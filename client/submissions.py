@@ -2,8 +2,9 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -70,6 +71,52 @@ def variables(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, str
     return env
 
 
+def secret_variables(
+    words: Iterable[str], environ: Mapping[str, str], stdin: Callable[[], str]
+) -> dict[str, str]:
+    """Read `K` as the value that it has here, `K=@FILE`, and `K=-` from stdin; BadInputError.
+
+    A file of one line comes without its newline, one with several as it is.
+    """
+    secrets: dict[str, str] = {}
+    for word in words:
+        name, equals, source = word.partition("=")
+        if not name:
+            raise BadInputError(f"--secret {word!r} has no name: write K, K=@FILE or K=-")
+        if not equals:
+            if name not in environ:
+                raise BadInputError(
+                    f"--secret {name}: there is no such variable here; set it, or write"
+                    f" {name}=@FILE or {name}=- for stdin"
+                )
+            secrets[name] = environ[name]
+        elif source == "-":
+            secrets[name] = _one_line(stdin())
+        elif source.startswith("@"):
+            secrets[name] = _one_line(_text_of(name, Path(source[1:])))
+        else:
+            # Not even in the error: it is in the shell's history already.
+            raise BadInputError(
+                f"--secret {name}=…: all users of a machine see its command lines; write {name} for"
+                f" a variable's value, {name}=@FILE, or {name}=- for stdin"
+            )
+    return secrets
+
+
+def _text_of(name: str, file: Path) -> str:
+    try:
+        return file.read_bytes().decode()
+    except OSError as error:
+        raise BadInputError(f"--secret {name}: {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadInputError(f"--secret {name}: {file} is not UTF-8 text") from None
+
+
+def _one_line(text: str) -> str:
+    line = text.removesuffix("\n").removesuffix("\r")
+    return text if "\n" in line else line
+
+
 def from_command(command: str, defaults: Mapping[str, Any]) -> Submission:
     """Make a submission of one command; BadInputError."""
     return _checked({**defaults, "command": command})
@@ -79,7 +126,7 @@ def from_lines(lines: Iterable[str], defaults: Mapping[str, Any]) -> Iterator[Su
     """One submission a line: a shell line, or a JSON object with the fields of a submission.
 
     Blank lines and those that start with `#` are skipped. A line's own fields win over the
-    defaults, also single variables of `env`. BadInputError names the line.
+    defaults, also single variables of `env` and `secrets`. BadInputError names the line.
     """
     for number, raw in enumerate(lines, start=1):
         line = raw.strip()
@@ -101,9 +148,9 @@ def _from_line(line: str, defaults: Mapping[str, Any]) -> Submission:
             f"{error} (a line that starts with {{ must be a JSON object; "
             "for a shell group write: true; { …; })"
         ) from None
-    env = fields.get("env")
-    if isinstance(env, dict) and "env" in defaults:
-        fields["env"] = {**defaults["env"], **env}
+    for each in ("env", "secrets"):
+        if isinstance(own := fields.get(each), dict) and each in defaults:
+            fields[each] = {**defaults[each], **own}
     return _checked({**defaults, **fields})
 
 

@@ -32,6 +32,8 @@ class ClaimedTask(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout: float | None = None
     no_output_timeout: float | None = None
     exclusive: bool = False
+    secrets: dict[str, str] | None = None
+    """Variables whose values must get nowhere else: not into the log, nor onto the disk."""
 
 
 class ClaimReply(Struct, frozen=True):

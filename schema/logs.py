@@ -17,7 +17,7 @@ MAX_TAIL = 10_000
 MAX_PAGE_LINES = 5_000
 
 WORST: tuple[LogState, ...] = (
-    "expired", "open", "damaged", "missing", "undeclared", "complete",
+    "expired", "open", "damaged", "missing", "undeclared", "cut", "complete",
 )  # fmt: skip
 """The state of both streams together is that of the worse one."""
 

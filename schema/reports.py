@@ -12,6 +12,9 @@ from schema.tasks import Reason, Stream
 MAX_CHUNK_BYTES = 1_048_576
 """Log bytes of one chunk, inflated. Agents cut at half of it."""
 
+MIN_LOG_BYTES = 65_536
+"""The least that a log may be limited to."""
+
 MAX_MESSAGE_CHARS = 1000
 """Of a result's message."""
 
@@ -31,12 +34,14 @@ class LogChunk(Struct, frozen=True, kw_only=True):
     """It may have been stored already: an earlier reply was lost."""
 
 
-class StreamTotal(Struct, frozen=True):
-    """All that the attempt wrote to one stream."""
+class StreamTotal(Struct, frozen=True, omit_defaults=True):
+    """All that the attempt wrote to one stream, and that its log shall have."""
 
     bytes: Annotated[int, Meta(ge=0, le=2**62)]
     crc: Annotated[int, Meta(ge=0, le=2**32 - 1)]
     """CRC-32 of all bytes, as in gzip."""
+    left_out: Annotated[int, Meta(ge=0, le=2**62)] = 0
+    """Bytes in the middle that the agent dropped: a log may hold no more. A line in it says so."""
 
 
 class Result(Struct, frozen=True, kw_only=True):

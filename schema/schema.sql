@@ -20,7 +20,8 @@ CREATE TABLE public.attempts (
     run_s double precision,
     signal smallint,
     reason text NOT NULL,
-    message text
+    message text,
+    cut smallint DEFAULT 0 NOT NULL
 );
 
 CREATE TABLE public.audit (
@@ -120,6 +121,11 @@ ALTER TABLE public.sessions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE public.task_secrets (
+    task bigint NOT NULL,
+    sealed bytea NOT NULL
+);
+
 CREATE TABLE public.tasks (
     id bigint NOT NULL,
     queue_seq bigint DEFAULT nextval('public.queue_seq'::regclass) NOT NULL,
@@ -156,6 +162,9 @@ CREATE TABLE public.tasks (
     key_digest bytea,
     env jsonb,
     no_output_timeout_s double precision,
+    secret_names text[],
+    cut smallint DEFAULT 0 NOT NULL,
+    heard_at timestamp with time zone,
     CONSTRAINT tasks_check CHECK (((finished_at IS NOT NULL) = (status = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text])))),
     CONSTRAINT tasks_check1 CHECK (((status <> 'in_progress'::text) OR ((started_at IS NOT NULL) AND (day IS NOT NULL)))),
     CONSTRAINT tasks_check2 CHECK (((status <> 'scheduled'::text) OR (run_after IS NOT NULL))),
@@ -225,6 +234,9 @@ ALTER TABLE ONLY public.sessions
 
 ALTER TABLE ONLY public.sessions
     ADD CONSTRAINT sessions_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.task_secrets
+    ADD CONSTRAINT task_secrets_pkey PRIMARY KEY (task);
 
 ALTER TABLE ONLY public.tasks
     ADD CONSTRAINT tasks_pkey PRIMARY KEY (id);

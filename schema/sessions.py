@@ -25,6 +25,8 @@ class SessionOpen(Struct, frozen=True, kw_only=True):
     version: Annotated[str, Meta(max_length=100, pattern=r"^[^\x00]*$")] = ""
     replaces: Annotated[str, Meta(max_length=100)] | None = None
     """Session of a predecessor that is known to be dead: its tasks need not wait for the lease."""
+    keeps_secrets: bool = False
+    """The agent gives tasks their secrets and redacts their logs: only such are given any."""
 
 
 class SessionOpened(Struct, frozen=True):
@@ -33,6 +35,8 @@ class SessionOpened(Struct, frozen=True):
     session: str
     lease_s: float
     """The session lives this long after the sending of the request, unless it is renewed."""
+    max_log_bytes: int | None = None
+    """What the log of an attempt may hold; no more is stored. Older servers name none."""
 
 
 class Beat(Struct, frozen=True, kw_only=True):

@@ -29,6 +29,17 @@ MAX_TASKS_PER_SUBMISSION = 10_000
 MAX_COMMAND_BYTES = 131_071
 """Linux takes no longer argument (MAX_ARG_STRLEN, 32 pages with the final NUL)."""
 
+MAX_SECRETS = 32
+"""Of one task. Its agent looks for each in several forms in all that the task writes."""
+MAX_SECRET_BYTES = 65_536
+MAX_SECRET_LINES = 200
+"""Of all secrets of a task together: each line is looked for."""
+MIN_SECRET_CHARS = 6
+"""Shorter ones stand in any log by chance: stars there would tell more than they hide."""
+
+_Variable = Annotated[str, Meta(min_length=1, max_length=1000, pattern=r"^[^=\x00]+$")]
+_Value = Annotated[str, Meta(max_length=131_072, pattern=r"^[^\x00]*$")]
+
 
 class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One shell task. Unknown fields are refused: a typo must not pass."""
@@ -37,11 +48,16 @@ class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Run by `bash -c` on the agent (`sh -c` where there is no bash)."""
     name: Name | None = None
     group: Name | None = None
-    env: dict[
-        Annotated[str, Meta(min_length=1, max_length=1000, pattern=r"^[^=\x00]+$")],
-        Annotated[str, Meta(max_length=131_072, pattern=r"^[^\x00]*$")],
-    ] = field(default_factory=dict)
+    env: dict[_Variable, _Value] = field(default_factory=dict)
     """Added to the environment that the agent gives its tasks."""
+    secrets: (
+        Annotated[
+            dict[_Variable, _Value],
+            Meta(max_length=MAX_SECRETS, extra_json_schema={"writeOnly": True}),
+        ]
+        | UnsetType
+    ) = UNSET
+    """As `env`, but nobody is told the values again, and they are redacted from the task's log."""
     cwd: Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")] | None = None
     needs: Annotated[tuple[Label, ...], Meta(max_length=64)] = ()
     """Labels that an agent must have, all of them, to be given the task."""
@@ -63,6 +79,11 @@ class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")] | None = None
     """Submitting the same key again gives the same task; with another body it is a 409."""
 
+    @property
+    def hidden(self) -> dict[str, str]:
+        """Its secrets, empty where there are none."""
+        return self.secrets if isinstance(self.secrets, dict) else {}
+
 
 class Submitted(Struct, frozen=True):
     """Answer to a submission, in its order."""
@@ -73,10 +94,11 @@ class Submitted(Struct, frozen=True):
     """False where `key` named a task that was there already."""
 
 
-LogState = Literal["complete", "open", "missing", "damaged", "undeclared", "expired"]
+LogState = Literal["complete", "open", "cut", "missing", "damaged", "undeclared", "expired"]
 """What a log says of itself. `complete`: all bytes, with the CRC of what was written; `open`: may
-still grow; `missing`: see `missing`; `damaged`: other bytes than were written, or some of them
-twice; `undeclared`: its agent never got to say how much there was; `expired`: retention took it."""
+still grow; `cut`: there was more than a log may hold, and a line in it or `missing` says how much
+went; `missing`: see `missing`; `damaged`: other bytes than were written, or some of them twice;
+`undeclared`: its agent never got to say how much there was; `expired`: retention took it."""
 
 
 class StreamLog(Struct, frozen=True, kw_only=True):
@@ -117,6 +139,8 @@ class Task(Struct, frozen=True, kw_only=True):
     name: str | None = None
     group: str | None = None
     env: dict[str, str] | None = None
+    secrets: tuple[str, ...] = ()
+    """Names only."""
     cwd: str | None = None
     needs: tuple[str, ...] = ()
     timeout: float | None = None

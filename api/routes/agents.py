@@ -79,7 +79,7 @@ async def claim(request: Request[Any, Any, Any]) -> ClaimReply:
         ahead=sent.ahead,
         watched=lambda wait: while_connected(request, wait),
     )
-    return ClaimReply(tuple(task.for_agent(session.number, found.lease_key) for task in tasks))
+    return ClaimReply(await found.delivery.prepare(session.number, tasks))
 
 
 @post(

@@ -12,12 +12,13 @@ import msgspec
 from litestar import Request, patch, post
 
 from api import access, bodies
+from api.log_limit import Beyond
 from api.problems import ProblemError
 from api.routes.described import body
 from api.routes.services import Services, services
 from api.routes.tasks import TaskId, no_task
 from api.store import tasks as task_store
-from api.store.logs import STREAMS, Chunk
+from api.store.logs import CUT_BY_API, STREAMS, Chunk
 from api.store.results import Ended, PulledAttempt
 from api.writing import OK, Writes
 from schema.claims import PulledTask
@@ -76,10 +77,16 @@ async def pull(request: Request[Any, Any, Any]) -> PulledTask | None:
     operation_class=body(CompatLogs, {"kind": "stdout", "index": 0, "content": "line 1\nline 2"}),
 )
 async def add_logs(request: Request[Any, Any, Any], task_id: TaskId) -> dict[str, str]:
-    """Store one batch of lines of a pulled task."""
+    """Store one batch of lines of a pulled task; of one whose log is full, note that it is cut."""
     found = services(request)
     sent = await bodies.decoded(request, _Batch, found.settings.max_body_bytes)
     owned = await _pulled(found, task_id)
+    if not await found.pulled_logs.take(task_id, owned, sent.size):
+        beyond = Beyond((task_id, owned.attempt), CUT_BY_API[sent.kind])
+        if cut := found.cut_marks.due([beyond]):
+            await found.writer.write(Writes([], [], resent=False, cut=cut))
+            found.cut_marks.written([beyond])
+        return {}
     written = await found.writer.write(Writes([sent.chunk(task_id, owned)], [], resent=False))
     verdict = written.chunks[0]
     if verdict.verdict == "conflict":

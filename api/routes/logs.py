@@ -79,7 +79,7 @@ async def read(
 ) -> StreamResponse:
     """What an attempt wrote, the newest one's if none is named, byte for byte.
 
-    The header `Log-State` says complete, open, missing, damaged, undeclared or expired;
+    The header `Log-State` says complete, open, cut, missing, damaged, undeclared or expired;
     `Log-Missing` the byte ranges that never arrived. Of an attempt that runs, all that joins
     without a gap is given; of a damaged log each byte once, as the chunk has it that begins first.
     """

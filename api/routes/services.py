@@ -11,14 +11,17 @@ from msgspec import Struct
 from api.access import who_asks
 from api.claims import Claims
 from api.database import Database
+from api.delivery import Delivery
 from api.lanes import Lanes
 from api.live.audience import Audience
 from api.live.groups import Groups
 from api.live.service import Live
+from api.log_limit import CutMarks, PulledLogs
 from api.notices import Notices
 from api.problems import ProblemError
 from api.pulled import PulledAttempts
 from api.reports import Reports
+from api.sealing import Seals
 from api.sessions import Sessions
 from api.settings import Settings
 from api.submitting import Submitting
@@ -48,6 +51,10 @@ class Services(Struct, frozen=True):
     audience: Audience
     live: Live
     groups: Groups
+    pulled_logs: PulledLogs
+    cut_marks: CutMarks
+    seals: Seals | None
+    delivery: Delivery
     lease_key: bytes
 
 

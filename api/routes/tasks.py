@@ -16,6 +16,7 @@ from api.lanes import TooManyLanesError
 from api.problems import ProblemError, not_found
 from api.routes.described import body
 from api.routes.services import Services, services
+from api.secrets import check_secrets
 from api.store import logs as log_store
 from api.store import tasks as store
 from api.store.logs import STREAMS
@@ -70,7 +71,9 @@ async def submit(request: Request[Any, Any, Any]) -> Submitted | list[Submitted]
             f"{len(tasks)} tasks in one submission: send at most {MAX_TASKS_PER_SUBMISSION}",
         )
     for number, task in enumerate(tasks):
-        _check(task, "$" if isinstance(sent, Submission) else f"$[{number}]")
+        where = "$" if isinstance(sent, Submission) else f"$[{number}]"
+        _check(task, where)
+        check_secrets(task, where, found.seals)
     answers = await _store(found, tasks, who_asks(request).name) if tasks else []
     return answers[0] if isinstance(sent, Submission) else answers
 
@@ -225,6 +228,12 @@ async def retry(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     waits = task.status in {"pending", "scheduled"}
     if after is not None and (task.attempt > after or (task.attempt == after and waits)):
         return task  # it was asked before and the reply was lost
+    if task.status in FINAL and task.secrets and after in {None, task.attempt}:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            f"the secrets of task {task_id} are not kept any more, since it has succeeded or ended"
+            " long ago: submit it again",
+        )
     if task.status in FINAL:
         raise ProblemError(
             HTTPStatus.CONFLICT, f"task {task_id} is at attempt {task.attempt}, not {after}"

@@ -53,7 +53,8 @@ SET status = 'in_progress',
     started_at = now()
 WHERE id = ANY ((SELECT ids FROM picked)::bigint[])
 RETURNING array_position((SELECT ids FROM picked), id) - 1 AS place, lane, priority, queue_seq, id,
-    attempt, day, command, env, cwd, timeout_s, no_output_timeout_s, exclusive;
+    attempt, day, command, env, cwd, timeout_s, no_output_timeout_s, exclusive,
+    secret_names IS NOT NULL;
 
 -- name: queue_heads
 -- Where each queue of the lanes $1 begins, without a floor.
@@ -83,6 +84,7 @@ WHERE id = ANY ($1::bigint[]) AND drain;
 
 -- name: redeliver
 -- Of the tasks $2 those that session $1 holds: its agent did not name them.
-SELECT id, attempt, day, command, env, cwd, timeout_s, no_output_timeout_s, exclusive
+SELECT id, attempt, day, command, env, cwd, timeout_s, no_output_timeout_s, exclusive,
+    secret_names IS NOT NULL
 FROM tasks
 WHERE id = ANY ($2::bigint[]) AND session = $1 AND status = 'in_progress';

@@ -23,15 +23,39 @@ JOIN log_chunks AS c USING (day, task, attempt, stream, position);
 -- Where the chunks of an attempt are, and what its result declared. $2 null: the newest attempt.
 -- A task that waits to run again has its newest attempt in the history already.
 SELECT attempt, day, session IS NULL AS pulled, finished_at IS NOT NULL AS ended, started_at,
-    stdout_bytes, stdout_crc, stderr_bytes, stderr_crc
+    stdout_bytes, stdout_crc, stderr_bytes, stderr_crc, cut
 FROM tasks
 WHERE id = $1 AND started_at IS NOT NULL AND ($2::integer IS NULL OR attempt = $2)
 UNION ALL
 SELECT attempt, day, session IS NULL, true, started_at, stdout_bytes, stdout_crc, stderr_bytes,
-    stderr_crc
+    stderr_crc, cut
 FROM attempts
 WHERE task = $1
     AND attempt = coalesce($2, (SELECT attempt FROM tasks WHERE id = $1 AND started_at IS NULL));
+
+-- name: mark_cut
+-- Attempts $1, $2 of whose streams $3 no more is stored. In order of their numbers, as every
+-- statement that locks several tasks.
+WITH cut AS (
+    SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[]) AS c (task, attempt, streams)
+),
+superseded AS (
+    UPDATE attempts AS a SET cut = a.cut | cut.streams
+    FROM cut WHERE a.task = cut.task AND a.attempt = cut.attempt
+)
+UPDATE tasks AS t SET cut = t.cut | locked.streams, heard_at = now()
+FROM (
+    SELECT tasks.id, cut.streams
+    FROM tasks JOIN cut ON tasks.id = cut.task AND tasks.attempt = cut.attempt
+    WHERE tasks.started_at IS NOT NULL
+    ORDER BY tasks.id
+    FOR UPDATE OF tasks
+) AS locked
+WHERE t.id = locked.id;
+
+-- name: stored_bytes
+-- Of an attempt, both streams.
+SELECT coalesce(sum(size), 0)::bigint FROM log_chunks WHERE day = $1 AND task = $2 AND attempt = $3;
 
 -- name: list_extents
 -- All chunks of one stream without their content, one value for each column.

@@ -14,14 +14,14 @@ WITH result AS (
     SELECT * FROM json_to_recordset($2::json) AS r (
         task bigint, attempt integer, session bigint, outcome text, reason text, exit_code bigint,
         signal smallint, message text, run_s float8, stdout_bytes bigint, stdout_crc bigint,
-        stderr_bytes bigint, stderr_crc bigint
+        stderr_bytes bigint, stderr_crc bigint, cut smallint
     )
 ),
 -- By number alone: where the statistics knew of no task in progress, the planner took the index of
 -- what sessions hold for empty and read all of it for each report, dead entries too.
 locked AS MATERIALIZED (
     SELECT id, status, attempt, session, started_at, day, cancel_requested, failures, crashes,
-        max_attempts
+        max_attempts, cut, secret_names IS NOT NULL AS secret
     FROM tasks
     WHERE id = ANY ($1::bigint[])
     ORDER BY id
@@ -30,6 +30,7 @@ locked AS MATERIALIZED (
 owned AS MATERIALIZED (
     SELECT t.id, t.started_at, t.session, t.day, r.attempt, r.outcome, r.reason, r.exit_code,
         r.signal, r.message, r.run_s, r.stdout_bytes, r.stdout_crc, r.stderr_bytes, r.stderr_crc,
+        t.cut | coalesce(r.cut, 0::smallint) AS cut, t.secret,
         CASE
             WHEN r.outcome IN ('succeeded', 'cancelled') THEN r.outcome
             WHEN t.cancel_requested THEN CASE r.outcome WHEN 'failed' THEN 'failed' ELSE 'cancelled' END
@@ -46,10 +47,10 @@ owned AS MATERIALIZED (
 kept AS (
     INSERT INTO attempts (
         task, attempt, session, started_at, finished_at, stdout_bytes, stdout_crc, stderr_bytes,
-        stderr_crc, exit_code, day, run_s, signal, reason, message
+        stderr_crc, exit_code, day, run_s, signal, cut, reason, message
     )
     SELECT id, attempt, session, started_at, now(), stdout_bytes, stdout_crc, stderr_bytes,
-        stderr_crc, exit_code, day, run_s, signal, reason, message
+        stderr_crc, exit_code, day, run_s, signal, cut, reason, message
     FROM owned
     WHERE next IN ('pending', 'scheduled')
 ),
@@ -68,10 +69,16 @@ again AS (
         failures = t.failures + (o.outcome = 'failed')::integer,
         crashes = t.crashes + (o.outcome IN ('lost', 'unstarted'))::integer,
         session = NULL,
-        started_at = NULL
+        started_at = NULL,
+        cut = 0
     FROM owned AS o
     WHERE t.id = o.id AND o.next IN ('pending', 'scheduled')
     RETURNING t.id, t.attempt, t.status, t.lane, t.priority, t.queue_seq
+),
+-- Others keep theirs for a retry, as long as their logs.
+forgotten AS (
+    DELETE FROM task_secrets USING owned
+    WHERE owned.secret AND owned.next = 'succeeded' AND task_secrets.task = owned.id
 ),
 ended AS (
     UPDATE tasks AS t
@@ -85,7 +92,8 @@ ended AS (
         stdout_bytes = o.stdout_bytes,
         stdout_crc = o.stdout_crc,
         stderr_bytes = o.stderr_bytes,
-        stderr_crc = o.stderr_crc
+        stderr_crc = o.stderr_crc,
+        cut = o.cut
     FROM owned AS o
     WHERE t.id = o.id AND o.next NOT IN ('pending', 'scheduled')
     RETURNING t.id, t.attempt, t.status, t.lane, t.priority, t.queue_seq
@@ -127,7 +135,7 @@ LIMIT 1000;
 SELECT t.id, t.attempt
 FROM tasks AS t
 WHERE t.status = 'in_progress' AND t.session IS NULL
-    AND t.started_at < now() - make_interval(secs => $1)
+    AND greatest(t.started_at, t.heard_at) < now() - make_interval(secs => $1)
     AND NOT EXISTS (
         SELECT FROM log_chunks AS c
         WHERE c.day = t.day AND c.task = t.id AND c.attempt = t.attempt

@@ -1,17 +1,18 @@
 -- name: submit_many
 -- One row for each new task, in the order of the arrays. A key that is there already gives no row.
--- $1 who submits: all of it is one entry of the audit.
+-- $1 who submits: all of it is one entry of the audit. $17 the names of each task's secrets, joined
+-- by =, which no name has.
 -- A task that comes with a session has been claimed by it when it is stored: one commit instead of
 -- two, where somebody waits for just that.
 WITH new AS (
     INSERT INTO tasks (
         command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts,
-        timeout_s, no_output_timeout_s, run_after, exclusive, status, session, attempt, started_at,
-        day
+        timeout_s, no_output_timeout_s, run_after, exclusive, secret_names, status, session, attempt,
+        started_at, day
     )
     SELECT
         command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts,
-        timeout_s, no_output_timeout_s, run_after, exclusive,
+        timeout_s, no_output_timeout_s, run_after, exclusive, string_to_array(secret_names, '='),
         CASE
             WHEN session IS NOT NULL THEN 'in_progress'
             WHEN run_after > now() THEN 'scheduled'
@@ -23,10 +24,10 @@ WITH new AS (
     FROM unnest(
         $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[],
         $9::integer[], $10::smallint[], $11::smallint[], $12::float8[], $13::float8[],
-        $14::timestamptz[], $15::boolean[], $16::bigint[]
+        $14::timestamptz[], $15::boolean[], $16::bigint[], $17::text[]
     ) WITH ORDINALITY AS t (
         command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts,
-        timeout_s, no_output_timeout_s, run_after, exclusive, session, place
+        timeout_s, no_output_timeout_s, run_after, exclusive, session, secret_names, place
     )
     ORDER BY place
     ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
@@ -44,9 +45,9 @@ SELECT key, key_digest, id, status FROM tasks WHERE key = ANY ($1::text[]);
 -- name: get_many
 SELECT
     t.id, t.status, t.command, t.priority, t.max_attempts, t.attempt, t.submitted_at, t.name,
-    t.group_name, t.env, t.cwd, lanes.needs, t.timeout_s, t.no_output_timeout_s, t.run_after,
-    t.exclusive, t.key, t.cancel_requested, s.agent, t.reason, t.exit_code, t.signal, t.message,
-    t.started_at, t.finished_at, t.run_s
+    t.group_name, t.env, t.secret_names, t.cwd, lanes.needs, t.timeout_s, t.no_output_timeout_s,
+    t.run_after, t.exclusive, t.key, t.cancel_requested, s.agent, t.reason, t.exit_code, t.signal,
+    t.message, t.started_at, t.finished_at, t.run_s
 FROM tasks AS t
 JOIN lanes ON lanes.id = t.lane
 LEFT JOIN sessions AS s ON s.id = t.session
@@ -92,20 +93,21 @@ SELECT status, session FROM cancelled;
 
 -- name: retry
 -- $2: the attempt that the retry follows, or null. $3 who asks for it. The finished attempt goes to
--- the history.
+-- the history. A task whose secrets are gone cannot run again.
 WITH finished AS (
     SELECT * FROM tasks
     WHERE id = $1 AND status IN ('succeeded', 'failed', 'cancelled')
         AND ($2::integer IS NULL OR attempt = $2)
+        AND (secret_names IS NULL OR EXISTS (SELECT FROM task_secrets WHERE task = tasks.id))
     FOR UPDATE
 ),
 kept AS (
     INSERT INTO attempts (
         task, attempt, session, started_at, finished_at, stdout_bytes, stdout_crc, stderr_bytes,
-        stderr_crc, exit_code, day, run_s, signal, reason, message
+        stderr_crc, exit_code, day, run_s, signal, cut, reason, message
     )
     SELECT id, attempt, session, started_at, finished_at, stdout_bytes, stdout_crc, stderr_bytes,
-        stderr_crc, exit_code, day, run_s, signal, reason, message
+        stderr_crc, exit_code, day, run_s, signal, cut, reason, message
     FROM finished
     WHERE started_at IS NOT NULL
 ),
@@ -116,7 +118,7 @@ UPDATE tasks
 SET status = 'pending', queue_seq = nextval('queue_seq'), failures = 0, crashes = 0,
     cancel_requested = false, session = NULL, started_at = NULL, finished_at = NULL, reason = NULL,
     exit_code = NULL, signal = NULL, message = NULL, run_s = NULL, run_after = NULL,
-    stdout_bytes = NULL, stdout_crc = NULL, stderr_bytes = NULL, stderr_crc = NULL
+    stdout_bytes = NULL, stdout_crc = NULL, stderr_bytes = NULL, stderr_crc = NULL, cut = 0
 FROM finished
 WHERE tasks.id = finished.id
 RETURNING tasks.lane, tasks.priority, tasks.queue_seq;

@@ -33,6 +33,8 @@ class Claimed(Struct, frozen=True, gc=False):
     timeout: float | None
     no_output_timeout: float | None
     exclusive: bool
+    secret: bool
+    """It has secrets."""
 
     @classmethod
     def new(cls, number: int, day: date, task: Submission) -> "Claimed":
@@ -40,9 +42,12 @@ class Claimed(Struct, frozen=True, gc=False):
         return cls(
             number, 1, day, task.command, _encode_env(task.env).decode() if task.env else None,
             task.cwd, task.timeout, task.no_output_timeout or None, task.exclusive,
+            bool(task.hidden),
         )  # fmt: skip
 
-    def for_agent(self, session: int, key: bytes) -> ClaimedTask:
+    def for_agent(
+        self, session: int, key: bytes, secrets: dict[str, str] | None = None
+    ) -> ClaimedTask:
         """What goes to the agent, with its lease."""
         return ClaimedTask(
             id=self.id,
@@ -54,6 +59,7 @@ class Claimed(Struct, frozen=True, gc=False):
             timeout=self.timeout,
             no_output_timeout=self.no_output_timeout,
             exclusive=self.exclusive,
+            secrets=secrets,
         )
 
 
@@ -66,7 +72,7 @@ class Holding(Struct, frozen=True, gc=False):
 
 
 def _claimed(row: Record, first: int) -> Claimed:
-    return Claimed(*tuple(row)[first : first + 9])
+    return Claimed(*tuple(row)[first : first + 10])
 
 
 async def claim_many(

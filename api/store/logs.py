@@ -3,7 +3,7 @@
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Literal, TypeAlias
 
@@ -18,6 +18,11 @@ from schema.tasks import Stream
 _SQL = load("logs")
 
 STREAMS: dict[Stream, int] = {"stdout": 1, "stderr": 2}
+
+CUT_BY_AGENT: dict[Stream, int] = {"stdout": 1, "stderr": 2}
+"""In `cut` of tasks and attempts: the log is all there is, but for what its agent dropped."""
+CUT_BY_API: dict[Stream, int] = {"stdout": 4, "stderr": 8}
+"""The API stored no more of it."""
 
 ChunkKey = tuple[date, int, int, int, int]
 """(day, task, attempt, stream number, position)"""
@@ -97,6 +102,8 @@ class AttemptPlace(Struct, frozen=True):
     stdout: StreamTotal | None
     stderr: StreamTotal | None
     started_us: int
+    cut: int = 0
+    """Of which streams it has not all: CUT_BY_AGENT, CUT_BY_API."""
 
 
 def _binary_row(chunk: Chunk) -> tuple[bytes, ...]:
@@ -165,12 +172,23 @@ async def attempt_place(
         row["attempt"], row["day"], row["pulled"], row["ended"],
         _total(row["stdout_bytes"], row["stdout_crc"]),
         _total(row["stderr_bytes"], row["stderr_crc"]),
-        int(row["started_at"].timestamp() * 1_000_000),
+        int(row["started_at"].timestamp() * 1_000_000), row["cut"],
     )  # fmt: skip
 
 
 def _total(size: int | None, crc: int | None) -> StreamTotal | None:
     return None if size is None or crc is None else StreamTotal(size, crc)
+
+
+async def mark_cut(connection: Connection, streams: Mapping[tuple[int, int], int]) -> None:
+    """Note that no more is stored of these attempts, (task, attempt): streams as in CUT_BY_API."""
+    tasks, attempts = zip(*streams, strict=True)
+    await connection.execute(_SQL["mark_cut"], tasks, attempts, list(streams.values()))
+
+
+async def stored_bytes(connection: Connection, day: date, task: int, attempt: int) -> int:
+    """Of both streams of an attempt, inflated."""
+    return int(await connection.fetchval(_SQL["stored_bytes"], day, task, attempt))
 
 
 async def list_extents(

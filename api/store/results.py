@@ -60,6 +60,8 @@ class Ended(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     stdout_crc: int | None = None
     stderr_bytes: int | None = None
     stderr_crc: int | None = None
+    cut: int = 0
+    """Streams of which the agent dropped some: see `api.store.logs.CUT_BY_AGENT`."""
 
     @classmethod
     def lost(cls, task: int, attempt: int, session: int, message: str) -> "Ended":

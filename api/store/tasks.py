@@ -7,10 +7,12 @@ from datetime import date
 
 import msgspec
 from asyncpg import Record
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
+from api.sealing import Seals
 from api.sql import load
 from api.store import Connection
+from api.store import secrets as secret_store
 from api.store.lanes import Needs
 from schema.tasks import INFRASTRUCTURE, Attempt, Group, Status, Submission, Submitted, Task
 
@@ -25,6 +27,10 @@ class KeyConflictError(Exception):
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.key = key
+
+
+FOR_SECRETS = "keeps secrets"
+"""What tasks with secrets need besides. No person can write this label: it has a space in it."""
 
 
 class Queued(Struct, frozen=True, gc=False):
@@ -45,7 +51,15 @@ class Cancelled(Struct, frozen=True, gc=False):
 
 def needs_of(task: Submission) -> Needs:
     """The lane of a submission, as its needs."""
-    return tuple(sorted(set(task.needs)))
+    return tuple(sorted({*task.needs, FOR_SECRETS} if task.hidden else set(task.needs)))
+
+
+def _digests(task: Submission, seals: Seals | None) -> list[bytes]:
+    """What tells it from others, the one to be stored first: another for each key that seals."""
+    if not task.hidden or seals is None:
+        return [hashlib.sha256(_encode(task)).digest()]
+    plain = _encode(msgspec.structs.replace(task, secrets=UNSET))
+    return [hashlib.sha256(plain + each).digest() for each in seals.digests(task.hidden)]
 
 
 class Stored(Struct, frozen=True, gc=False):
@@ -62,19 +76,21 @@ async def submit_many(
     lanes: Mapping[Needs, int],
     sessions: Sequence[int | None],
     who: str,
+    seals: Seals | None = None,
 ) -> tuple[list[Stored], list[Queued]]:
     """Store all tasks in one transaction, or none, and that `who` did.
 
     `lanes` has the needs of every task; `sessions` names, for each, one that waits for it and
-    claims it thereby. Returns one answer per task, in order, and the new tasks that may be claimed
-    now. KeyConflictError when a key stands for another submission.
+    claims it thereby; `seals` is there if any has secrets. Returns one answer per task, in order,
+    and the new tasks that may be claimed now. KeyConflictError when a key stands for another
+    submission.
     """
-    digests = [
-        None if task.key is None else hashlib.sha256(_encode(task)).digest() for task in tasks
-    ]
+    digests = [None if task.key is None else _digests(task, seals) for task in tasks]
     keys = [task.key for task in tasks if task.key is not None]
+    secret = any(task.hidden for task in tasks)
+    assert seals is not None or not secret, "such a submission is refused"
     # Without keys it is one statement, which is a transaction by itself: two round trips less.
-    async with connection.transaction() if keys else nullcontext():
+    async with connection.transaction() if keys or secret else nullcontext():
         rows = await connection.fetch(
             _SQL["submit_many"],
             who,
@@ -83,7 +99,7 @@ async def submit_many(
             [task.group for task in tasks],
             [task.cwd for task in tasks],
             [task.key for task in tasks],
-            digests,
+            [None if each is None else each[0] for each in digests],
             [_encode(task.env).decode() if task.env else None for task in tasks],
             [lanes[needs_of(task)] for task in tasks],
             [task.priority for task in tasks],
@@ -93,6 +109,7 @@ async def submit_many(
             [task.run_after for task in tasks],
             [task.exclusive for task in tasks],
             sessions,
+            ["=".join(task.hidden) if task.hidden else None for task in tasks],
         )
         known = (
             {row["key"]: row for row in await connection.fetch(_SQL["find_keys"], keys)}
@@ -100,16 +117,17 @@ async def submit_many(
             else {}
         )
         for task, digest in zip(tasks, digests, strict=True):
-            if task.key is not None and known[task.key]["key_digest"] != digest:
+            if task.key is not None and known[task.key]["key_digest"] not in (digest or ()):
                 raise KeyConflictError(task.key)
-    created = {row["id"]: row["day"] for row in rows}
-    keyless = iter(row for row in rows if row["key"] is None)
-    answers = []
-    for task in tasks:
-        row = next(keyless) if task.key is None else known[task.key]
-        answer = Submitted(row["id"], row["status"], row["id"] in created)
-        # The second one with that key did not create it.
-        answers.append(Stored(answer, created.pop(answer.id, None)))
+        answers = _answers(tasks, rows, known)
+        if secret and seals is not None:
+            new = [
+                (each.answer.id, task.hidden)
+                for each, task in zip(answers, tasks, strict=True)
+                if each.answer.created and task.hidden
+            ]
+            sealed = {number: seals.seal(number, secrets) for number, secrets in new}
+            await secret_store.put_many(connection, sealed)
     queued = [
         Queued(row["lane"], row["priority"], row["queue_seq"])
         for row in rows
@@ -118,13 +136,30 @@ async def submit_many(
     return answers, queued
 
 
+def _answers(
+    tasks: Sequence[Submission], rows: Sequence[Record], known: Mapping[str, Record]
+) -> list[Stored]:
+    """One for each submission: `rows` are the new ones, `known` those that keys name."""
+    created = {row["id"]: row["day"] for row in rows}
+    keyless = iter(row for row in rows if row["key"] is None)
+    answers = []
+    for task in tasks:
+        row = next(keyless) if task.key is None else known[task.key]
+        answer = Submitted(row["id"], row["status"], row["id"] in created)
+        # The second one with that key did not create it.
+        answers.append(Stored(answer, created.pop(answer.id, None)))
+    return answers
+
+
 def _task(row: Record) -> Task:
     env = row["env"]
     return Task(
         id=row["id"], status=row["status"], command=row["command"], priority=row["priority"],
         max_attempts=row["max_attempts"], attempt=row["attempt"], submitted_at=row["submitted_at"],
         name=row["name"], group=row["group_name"], env=None if env is None else _decode_env(env),
-        cwd=row["cwd"], needs=tuple(row["needs"]), timeout=row["timeout_s"],
+        secrets=tuple(row["secret_names"] or ()), cwd=row["cwd"],
+        needs=tuple(label for label in row["needs"] if label != FOR_SECRETS),
+        timeout=row["timeout_s"],
         no_output_timeout=row["no_output_timeout_s"], run_after=row["run_after"],
         exclusive=row["exclusive"], key=row["key"], cancel_requested=row["cancel_requested"],
         agent=row["agent"], reason=row["reason"], exit_code=row["exit_code"], signal=row["signal"],

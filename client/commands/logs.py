@@ -19,6 +19,7 @@ from schema.tasks import LogState, Stream, Task
 
 _ABOUT: dict[LogState, str] = {
     "open": "this log may still grow: dw logs -f {id}",
+    "cut": "the middle of this log, or its end, was too much to keep: dw show {id} tells more",
     "missing": "bytes of this log never arrived: dw show {id} tells which",
     "damaged": "this log is not what the task wrote: dw show {id} tells more",
     "undeclared": "its agent never said how much there was: this is what arrived",

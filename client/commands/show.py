@@ -77,6 +77,8 @@ def _submitted(task: Task) -> Iterator[tuple[str, str]]:
             yield name, render.one_line(value)
     for variable, content in sorted((task.env or {}).items()):
         yield "env", render.one_line(f"{variable}={content}")
+    for variable in task.secrets:
+        yield "secret", render.one_line(variable)
     if task.timeout is not None:
         yield "timeout", render.duration(task.timeout)
     if task.no_output_timeout is not None:

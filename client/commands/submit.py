@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-import secrets
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import IO, Any
 
 import click
@@ -24,6 +24,7 @@ from client.submissions import (
     from_command,
     from_lines,
     numbered_keys,
+    secret_variables,
     variables,
 )
 from schema.tasks import Submission, Submitted
@@ -50,6 +51,13 @@ _PIECES = 8  # of a list of ids
     multiple=True,
     metavar="K=V",
     help="May be repeated; K alone takes the value from here.",
+)
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="K[=@FILE|=-]",
+    help="A variable that nobody is shown: its value from here, a file or stdin; may be repeated.",
 )
 @click.option("--cwd", metavar="FOLDER", help="Of the agent's machine.")
 @click.option(
@@ -109,6 +117,9 @@ def command(
     """
     if bool(words) == bool(source):
         raise click.UsageError("give either a command or --file: dw submit -- make test")
+    typed = sum(word.endswith("=-") for word in options["secrets"])
+    if typed + (source is not None and source.fileno() == sys.stdin.fileno()) > 1:
+        raise click.UsageError("stdin is for one thing: the tasks of --file -, or a secret")
     try:
         tasks = _tasks(words, source, key, _defaults(options))
     except BadInputError as error:
@@ -159,10 +170,22 @@ def _defaults(options: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value not in (None, (), False)}
     if "env" in given:
         given["env"] = variables(given["env"], os.environ)
+    if "secrets" in given:
+        given["secrets"] = secret_variables(given["secrets"], os.environ, _typed)
     if "needs" in given:
         labels = (label.strip() for word in given["needs"] for label in word.split(","))
         given["needs"] = tuple(label for label in labels if label)
     return given
+
+
+def _typed() -> str:
+    """All of stdin, or a line typed unseen."""
+    if sys.stdin.isatty():
+        return str(click.prompt("secret", hide_input=True, err=True))
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError:
+        raise BadInputError("--secret: stdin is not UTF-8 text") from None
 
 
 def _tasks(
@@ -179,7 +202,7 @@ def _tasks(
         raise BadInputError("the file has no tasks")
     if len(tasks) > 1 and all(task.group is None for task in tasks):
         # With a key, the same name each time: the same key with another body is refused.
-        group = key or f"dw-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        group = key or f"dw-{datetime.now(UTC):%Y%m%d-%H%M%S}-{token_hex(2)}"
         tasks = [msgspec.structs.replace(task, group=group) for task in tasks]
     return tasks
 

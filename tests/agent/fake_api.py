@@ -65,6 +65,7 @@ class FakeApi:
     def __init__(self) -> None:
         self.url = ""
         self.lease_s = 30.0
+        self.max_log_bytes: int | None = None
         self.pending: deque[ClaimedTask] = deque()
         self.sessions: list[SessionOpen] = []
         self.live: set[str] = set()
@@ -181,7 +182,7 @@ class FakeApi:
             self._end_session(body.replaces)
         name = f"session-{len(self.sessions)}"
         self.live.add(name)
-        return _json(SessionOpened(name, self.lease_s))
+        return _json(SessionOpened(name, self.lease_s, self.max_log_bytes))
 
     async def _beat(self, data: bytes) -> web.Response:
         body = msgspec.json.decode(data, type=Beat)

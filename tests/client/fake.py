@@ -44,6 +44,8 @@ class Fake:
         """Each is what one connection to live logs sends before it breaks."""
         self.positions: list[str | None] = []
         """`Last-Event-ID` of each of them."""
+        self.secrets: dict[str, str] = {}
+        """Of all submissions."""
         self.agents: list[Agent] = []
         self.seen: list[str] = []
         """Method and path with query of every request, in order."""
@@ -124,6 +126,8 @@ async def _submit(request: web.Request) -> web.Response:
         if created:
             kept = ("command", "name", "group", "key", "timeout", "no_output_timeout")
             fields = {name: getattr(one, name) or None for name in kept}
+            fields["secrets"] = tuple(one.hidden)
+            fake.secrets |= one.hidden
             fake.keys[one.key] = fake.add(**fields).id
         task_id = fake.keys[one.key]
         answers.append(Submitted(task_id, fake.tasks[task_id].status, created))

@@ -85,6 +85,47 @@ async def test_a_submissions_options_are_its_fields(fake: Fake) -> None:
     assert "silence    at most 1m00s" in shown
 
 
+async def test_secrets_come_from_here_from_a_file_or_from_stdin(fake: Fake, tmp_path: Path) -> None:
+    """Never from the command line, which is in the shell's history and in the list of processes."""
+    key, token = tmp_path / "key.pem", tmp_path / "token"
+    key.write_text("first line\nsecond line\n")
+    token.write_text("token-in-a-file\n")
+    words = ["--secret", "HERE", "--secret", f"KEY=@{key}", "--secret", f"FILE=@{token}"]
+    ended = await _dw(
+        fake, "submit", *words, "--secret", "IN=-", "true", stdin="typed-secret\n", HERE="of-here"
+    )
+    assert ended == (0, "task 1\n", "")
+    assert fake.secrets == {
+        "HERE": "of-here", "KEY": "first line\nsecond line\n", "FILE": "token-in-a-file",
+        "IN": "typed-secret",
+    }  # fmt: skip
+    shown = (await _dw(fake, "show", "1")).out
+    assert [line.split() for line in shown.splitlines() if "secret" in line] == [
+        ["secret", name] for name in ("HERE", "KEY", "FILE", "IN")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--secret", "A=hunter2"], "A=@FILE"),
+        (["--secret", "NOWHERE_SET"], "no such variable here"),
+        (["--secret", "A=@/nowhere/at/all"], "No such file"),
+        (["--secret", "=x"], "has no name"),
+        (["--secret", "A=-", "--file", "-"], "stdin is for one thing"),
+    ],
+)
+async def test_a_secret_on_the_command_line_is_refused_and_not_repeated(
+    words: list[str], said: str
+) -> None:
+    """The error says how to do it."""
+    command = [] if "--file" in words else ["true"]
+    ended = await _dw(None, "submit", *words, *command, stdin="true\n")
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
+    assert "hunter2" not in ended.err
+
+
 async def test_submit_many_from_stdin(fake: Fake) -> None:
     """They are given a group, to be found again; the same key gives the same tasks."""
     lines = 'true\n# no\n{"command": "false"}\n'

@@ -84,9 +84,19 @@ def test_a_file_mixes_shell_lines_and_objects_and_options_are_defaults() -> None
     assert two == two_wanted
 
 
+def test_secrets_of_a_line_win_over_those_of_all() -> None:
+    """As its variables do."""
+    lines = ['{"command": "a", "secrets": {"B": "its own one"}}', "b"]
+    one, two = from_lines(lines, {"secrets": {"A": "for all", "B": "for all"}})
+    assert one.hidden == {"A": "for all", "B": "its own one"}
+    assert two.hidden == {"A": "for all", "B": "for all"}
+
+
 def test_what_was_not_asked_for_is_not_sent_to_servers_that_do_not_know_it() -> None:
     """They refuse unknown fields: a newer dw must still be able to submit to them."""
-    assert b"no_output_timeout" not in msgspec.json.encode(Submission(command="x"))
+    sent = msgspec.json.encode(Submission(command="x"))
+    assert b"no_output_timeout" not in sent
+    assert b"secrets" not in sent
 
 
 @pytest.mark.parametrize(

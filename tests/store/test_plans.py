@@ -118,7 +118,9 @@ async def test_a_hot_statement_walks_its_index(
     nodes = list(_nodes(json.loads(explained)[0]["Plan"]))
     scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
     # One that is pruned when it starts is listed under "Subplans Removed" and not as a node.
-    assert not scanned & {"tasks", "log_chunks_20260517", "log_chunks_20260518"}, explained
+    assert not scanned & {"tasks", "task_secrets", "log_chunks_20260517", "log_chunks_20260518"}, (
+        explained
+    )
     used = {node["Index Name"] for node in nodes if "Index Name" in node}
     assert indexes <= used, explained
     assert "log_chunks_20260518_pkey" not in used, explained
@@ -148,7 +150,7 @@ async def test_a_result_finds_its_task_by_number_whatever_the_statistics_say(
     await busy.execute("DEALLOCATE finish_all")
     nodes = list(_nodes(json.loads(explained)[0]["Plan"]))
     used = {node["Index Name"] for node in nodes if "Index Name" in node}
-    assert used == {"tasks_pkey"}, explained
+    assert used == {"tasks_pkey", "task_secrets_pkey"}, explained
 
 
 _OF_AGENTS = [
@@ -180,5 +182,5 @@ async def test_a_plan_made_on_the_first_day_does_not_read_whole_tables(
         await connection.close()
     nodes = list(_nodes(json.loads(explained)[0]["Plan"]))
     scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
-    assert not scanned & {"tasks", "attempts", "sessions"}, explained
+    assert not scanned & {"tasks", "attempts", "sessions", "task_secrets"}, explained
     assert indexes <= {node.get("Index Name") for node in nodes}, explained

@@ -1,6 +1,9 @@
-"""No token, lease or session id gets to where others read: logs, problems, metrics, the disk."""
+"""No token, lease, session id or secret of a task gets to where others read: logs, problems,
+metrics, the disk.
+"""
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -9,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import asyncpg
@@ -26,7 +30,18 @@ _ROOT = Path(__file__).parents[2]
 _GIVEN = {
     "TOKEN": "the-admins-secret-51", "SUBMIT_TOKEN": "to-submit-with-it-52",
     "READ_TOKEN": "to-read-with-it-53", "AGENT_TOKEN": "the-agents-secret-54",
+    "SECRETS_KEY": base64.b64encode(bytes(range(77, 109))).decode(),
 }  # fmt: skip
+_SECRET = "what/tasks+know 55"
+_PEM = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END KEY-----\n"
+_OF_TASKS = {
+    "a task's secret": _SECRET,
+    "the same in base64": base64.b64encode(_SECRET.encode()).decode().rstrip("="),
+    "the same in base64, one byte later": base64.b64encode(b":" + _SECRET.encode())[2:].decode(),
+    "the same in base64, two bytes later": base64.b64encode(b"::" + _SECRET.encode())[3:].decode(),
+    "the same in a URL": quote(_SECRET, ""),
+    "a line of a task's key": _PEM.splitlines()[1],
+}
 
 
 class _Run:
@@ -121,8 +136,10 @@ async def test_nothing_leaks_in_a_whole_run(short_folder: Path) -> None:
         async with run.process(
             "agent", "agent", "2", API_URL=run.url, TOKEN=wall, STATE_DIR=str(state),
             LABELS="wall", PREFETCH="0", READ_TOKEN=_GIVEN["READ_TOKEN"],
+            SECRETS_KEY=_GIVEN["SECRETS_KEY"],
         ):  # fmt: skip
             await _people(run, api, made)
+            await _tasks_with_secrets(run, api, made)
             await _agent_by_hand(run, api)
             await _agent_of_old(run, api)
             note = json.loads((state / "session").read_text())
@@ -139,7 +156,7 @@ async def test_nothing_leaks_in_a_whole_run(short_folder: Path) -> None:
         await run.dw("token", "ls", "--all", token=made["admin"])
         await run.dw("audit", token=made["admin"])
         async with asyncpg_to(data) as database:
-            for table in ("tokens", "sessions", "tasks", "attempts", "audit"):
+            for table in ("tokens", "sessions", "tasks", "attempts", "audit", "task_secrets"):
                 rows = await database.fetch(f"SELECT t::text FROM {table} AS t")
                 run.seen[f"table {table}"] = "\n".join(row[0] for row in rows).encode()
             key = bytes(await database.fetchval("SELECT value FROM keys WHERE name = 'lease'"))
@@ -188,6 +205,30 @@ async def _people(run: _Run, api: Api, made: dict[str, str]) -> None:
     for path in ("/", "/tasks", "/tasks/1", "/agents", "/groups/none", "/schema/openapi.json"):
         await run.ask(api, "GET", path, headers={"Authorization": "", "Cookie": cookie})
     await run.ask(api, "POST", "/tasks", headers={"Authorization": "", "Cookie": cookie})
+
+
+async def _tasks_with_secrets(run: _Run, api: Api, made: dict[str, str]) -> None:
+    """Tasks that print what they know in all forms; one fails, so that its secrets are kept."""
+    run.secrets |= _OF_TASKS
+    given = {"S": _SECRET, "P": _PEM}
+    printing = 'echo "$S"; printf %s "$S" | base64; printf %s ":$S" | base64; echo "$P" >&2; env'
+    for wrong in (
+        {"secrets": given | {"X": _SECRET[:5]}}, {"secrets": given, "env": {"S": "x"}},
+        {"secrets": given | {"L": f"{_SECRET}\n" * 201}}, {"secrets": [_SECRET]},
+        {"secrets": {_SECRET: 5}}, {"secrets": given, "key": "k\0"},
+    ):  # fmt: skip
+        await run.ask(api, "POST", "/tasks", made["submit"], json={"command": "true"} | wrong)
+    for code, command in ((0, printing), (3, f"{printing}; exit 3")):
+        keyed = {"command": command, "needs": ["wall"], "secrets": given, "key": f"secret-{code}"}
+        reply = json.loads(await run.ask(api, "POST", "/tasks", made["submit"], json=keyed))
+        await run.ask(api, "POST", "/tasks", made["submit"], json=keyed | {"secrets": {"S": _PEM}})
+        ended = await run.dw("wait", str(reply["id"]), token=made["read"])
+        assert ("succeeded" if code == 0 else "failed") in ended, ended
+        for words in (("show",), ("show", "--json"), ("logs",), ("logs", "--timestamps", "iso")):
+            out = await run.dw(*words, str(reply["id"]), token=made["read"])
+            assert words[0] == "show" or out.count("***") >= 4, out
+    retried = await run.dw("retry", str(reply["id"]), token=made["submit"])
+    assert str(reply["id"]) in retried
 
 
 async def _agent_by_hand(run: _Run, api: Api) -> None:

@@ -11,10 +11,14 @@ START_US = 1_767_225_600_000_000
 
 
 def place(
-    *, pulled: bool = False, ended: bool = True, declared: StreamTotal | None = None
+    *,
+    pulled: bool = False,
+    ended: bool = True,
+    declared: StreamTotal | None = None,
+    cut: int = 0,
 ) -> AttemptPlace:
     """Of an attempt that wrote to stdout."""
-    return AttemptPlace(1, date(2026, 1, 1), pulled, ended, declared, None, START_US)
+    return AttemptPlace(1, date(2026, 1, 1), pulled, ended, declared, None, START_US, cut)
 
 
 def extents_of(rows: Iterable[tuple[int, int, int, int]]) -> Extents:

@@ -34,6 +34,7 @@ def test_variables_are_read_as_their_types() -> None:
         ("POOL_SIZE", "3"),
         ("MAX_BODY_BYTES", "10"),
         ("CRASH_LIMIT", "0"),
+        ("MAX_LOG_BYTES", "65535"),
     ],
 )
 def test_a_bad_value_is_named(name: str, value: str) -> None:

@@ -2,6 +2,7 @@
 
 import zlib
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from isal import isal_zlib
 
 from api.contents import StreamContents, describe, joined_crc
-from api.store.logs import AttemptPlace
+from api.store.logs import CUT_BY_AGENT, CUT_BY_API, AttemptPlace
 from schema.reports import StreamTotal
 from tests.unit.extents import extents_of, place
 
@@ -135,6 +136,40 @@ def test_a_log_with_more_than_was_written_is_damaged(more: bytes) -> None:
     assert _stored([b"abc", more], StreamTotal(3, zlib.crc32(b"abc"))).state == "damaged"
     beyond = _judge(place(declared=StreamTotal(8, 0)), (0, 3), (10, len(more)))
     assert (beyond.state, beyond.missing) == ("damaged", ((3, 10),))
+
+
+_AGENT, _API = CUT_BY_AGENT["stdout"], CUT_BY_API["stdout"]
+
+
+@pytest.mark.parametrize(
+    ("where", "chunks", "state", "missing"),
+    [
+        ({"cut": _AGENT, "declared": 10}, [(0, 10)], "cut", ()),
+        ({"cut": _AGENT, "declared": 10}, [(0, 4), (6, 4)], "missing", ((4, 6),)),
+        ({"cut": _AGENT, "declared": 10}, [(0, 9)], "missing", ((9, 10),)),
+        ({"cut": _AGENT}, [(0, 10)], "undeclared", ()),
+        ({"cut": _API, "declared": 30}, [(0, 10), (10, 5)], "cut", ((15, 30),)),
+        ({"cut": _API, "declared": 30}, [(0, 5), (10, 5)], "missing", ((5, 10), (15, 30))),
+        ({"cut": _API}, [(0, 10)], "undeclared", ()),
+        ({"cut": _API, "pulled": True}, [(0, 10), (1, 5)], "cut", ()),
+        ({"cut": _API, "ended": False}, [(0, 10)], "open", ()),
+        ({"cut": _API, "declared": 5}, [(0, 10)], "damaged", ()),
+        ({"cut": CUT_BY_AGENT["stderr"] | CUT_BY_API["stderr"], "declared": 10}, [(0, 10)],
+         "complete", ()),
+    ],
+)  # fmt: skip
+def test_a_log_that_was_cut_says_so_and_is_whole_but_for_that(
+    where: dict[str, Any],
+    chunks: list[tuple[int, int]],
+    state: str,
+    missing: tuple[tuple[int, int], ...],
+) -> None:
+    """Only what the limit took is excused, and only for the stream that had too much."""
+    if declared := where.get("declared"):
+        where = where | {"declared": StreamTotal(declared, zlib.crc32(bytes(10)))}
+    rows = ((position, size, 0, zlib.crc32(bytes(size))) for position, size in chunks)
+    contents = describe(place(**where), "stdout", extents_of(rows), expired=False)
+    assert (contents.state, contents.missing) == (state, missing)
 
 
 _chunks = st.dictionaries(st.integers(0, 12), st.integers(1, 6), min_size=1, max_size=6)

@@ -1,0 +1,85 @@
+"""What one attempt writes, on its way from its pipes to the outbox."""
+
+from typing import NamedTuple
+
+from agent.abridging import Abridging
+from agent.forms import Forms
+from agent.outbox import Outbox
+from agent.parcels import Delivery
+from agent.redacting import Redactor
+from agent.spooler import WAIT_S
+from agent.streams import MarkClock, StreamBuffer
+from schema.reports import StreamTotal
+from schema.tasks import Stream
+
+
+class Bounds(NamedTuple):
+    """In bytes."""
+
+    chunk_bytes: int
+    log_bytes: int
+    """What the log of an attempt may hold."""
+
+
+class Output:
+    """Both streams of one attempt: secrets go out, then what is too much, then it becomes chunks.
+
+    So all offsets, times and totals are those of what is left.
+    """
+
+    def __init__(
+        self, delivery: Delivery, outbox: Outbox, bounds: Bounds, secrets: Forms | None
+    ) -> None:
+        clock = MarkClock()
+        self._delivery = delivery
+        self._outbox = outbox
+        self._abridging = Abridging(bounds.log_bytes)
+        self._streams: dict[Stream, StreamBuffer] = {
+            "stdout": StreamBuffer(clock, bounds.chunk_bytes),
+            "stderr": StreamBuffer(clock, bounds.chunk_bytes),
+        }
+        self._redactors: dict[Stream, Redactor] = (
+            {} if secrets is None else {stream: Redactor(secrets) for stream in self._streams}
+        )
+
+    def take(self, stream: Stream, data: bytes, now_us: int, now_s: float) -> None:
+        """Take what was read; times as for StreamBuffer.append."""
+        if self._redactors:
+            data = self._redactors[stream].take(data, now_s)
+        self._abridge(stream, data, now_us, now_s)
+
+    def _abridge(self, stream: Stream, data: bytes, now_us: int, now_s: float) -> None:
+        if data:
+            self._append(stream, self._abridging.take(stream, data, now_us), now_us, now_s)
+
+    def _append(self, stream: Stream, data: bytes, now_us: int, now_s: float) -> None:
+        for cut in self._streams[stream].append(data, now_us, now_s):
+            self._outbox.add(self._delivery, stream, cut)
+
+    def tick(self, now_us: int, now_s: float, flush_s: float) -> None:
+        """Cut what has waited for `flush_s`, and let the disk have what is due there."""
+        old_s = now_s - flush_s
+        for stream, redactor in self._redactors.items():
+            if data := redactor.release_older(old_s):
+                self._abridge(stream, data, now_us, now_s)
+        # Both streams if one is old: who watches can sort only what comes together.
+        old = any(buffer.older(old_s) for buffer in self._streams.values())
+        for stream, buffer in self._streams.items():
+            if old:
+                if cut := buffer.flush():
+                    self._outbox.add(self._delivery, stream, cut)
+            elif self._outbox.keeps_tails and (tail := buffer.tail_older(now_s - WAIT_S)):
+                self._outbox.keep_tail(self._delivery, stream, tail)
+
+    def end(self, now_us: int, now_s: float) -> dict[Stream, StreamTotal]:
+        """Hand over the rest; what there was in all."""
+        for stream, redactor in self._redactors.items():
+            self._abridge(stream, redactor.end(), now_us, now_s)
+        for stream, piece in self._abridging.rest():
+            self._append(stream, piece.data, piece.time_us, now_s)
+        totals = {}
+        for stream, buffer in self._streams.items():
+            if cut := buffer.flush():
+                self._outbox.add(self._delivery, stream, cut)
+            totals[stream] = buffer.total(self._abridging.left_out(stream))
+        return totals
