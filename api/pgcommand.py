@@ -141,11 +141,15 @@ def command_prefix(account: Account, needed: Iterable[Path]) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Our environment without what would steer PostgreSQL (PGPORT, PGOPTIONS, LC_ALL, TZ…)."""
+    """Our environment without what would steer PostgreSQL (PGPORT, PGOPTIONS, LC_ALL, TZ…).
+
+    Nor does it get the key that keeps what the database holds from whoever reads that.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PG", "LC_")) and name not in {"LANG", "LANGUAGE", "TZ"}
+        if not name.startswith(("PG", "LC_"))
+        and name not in {"LANG", "LANGUAGE", "TZ", "SECRETS_KEY"}
     }
     return kept | {"LC_ALL": "C"}
 

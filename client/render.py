@@ -103,5 +103,6 @@ def log_line(log: StreamLog) -> str:
         text += "; not the bytes that were written, by their CRC or their places"
     if log.missing:
         holes = ", ".join(f"{first:,}-{end - 1:,}" for first, end in log.missing)
-        text += f"; bytes {holes} never arrived"
+        why = "were more than a log may hold" if log.state == "cut" else "never arrived"
+        text += f"; bytes {holes} {why}"
     return text
