@@ -109,124 +109,121 @@ async def running(settings: Settings) -> AsyncGenerator[Services, None]:
     """All services of a process and their loops, over an open database."""
     if settings.database_url is None:
         raise RuntimeError("DATABASE_URL is not set: start the server with `python -m api`")
-    seals = seals_of(settings)
     async with Database(settings.database_url, settings.pool_size) as database:
-        lease_key = await _patiently(lambda: _lease_key(database))
-        loop = asyncio.get_running_loop()
-        notices = Notices(database.connect, Watched(loop.time))
-        lanes = Lanes(database, settings.max_lanes)
-        await _patiently(lanes.refresh)
-        tokens = Tokens(database, notices, settings.tokens, loopback=settings.loopback)
-        await _patiently(tokens.refresh)
-        claims = Claims(database, lanes, notices)
-        writer = Writer(
-            database,
-            notices,
-            crash_limit=settings.crash_limit,
-            queue_bytes=settings.max_queue_bytes,
-        )
-        delivery = Delivery(database, writer, seals, lease_key)
-        sessions = Sessions(
-            database,
-            settings.lease_s,
-            delivery.prepare,
-            notices.watched,
-            max_log_bytes=settings.max_log_bytes,
-        )
-        cut_marks = CutMarks(settings.pulled_silence_s)
-        pulled = PulledAttempts(database)
-        audience = Audience(settings.max_viewers, settings.max_viewers_per_token)
-        live = Live(database, notices)
-        watched_groups = Groups(live)
-        reaper = Reaper(database, notices, settings, writer.refresh_days)
+        found = await _services(settings, database)
+        reaper = Reaper(database, found.notices, settings, found.writer.refresh_days)
         await _patiently(reaper.prepare)
-        notices.on_queued = claims.wake
-        notices.on_sessions = sessions.wake
-        notices.on_moved = live.moved
-        notices.on_asked = live.announce_again
-
-        notices.on_tokens = tokens.changed_elsewhere
-
-        def revoke(name: str) -> None:
-            claims.end(sessions.revoke(name))
-            audience.revoke(name)
-
-        def look_again() -> None:
-            claims.wake_all()
-            sessions.wake_all()
-            tokens.changed_elsewhere()
-            live.look_again()
-
-        def stop_parking() -> None:
-            claims.stop()
-            sessions.stop()
-            audience.stop()
-
-        tokens.on_revoked = revoke
-        notices.on_reconnect = look_again
-        if (
-            "DW_MAIN_PID" in os.environ
-        ):  # a worker of `python -m api`, which sends it before SIGTERM
-            loop.add_signal_handler(signal.SIGUSR1, stop_parking)
+        _connect(found)
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(_for_ever(name, run))
-                for name, run in {
-                    "notices": notices.run,
-                    "tokens": tokens.run,
-                    "sessions": sessions.run,
-                    "claims": claims.run,
-                    "writer": writer.run,
-                    "pulled": pulled.run,
-                    "live": live.run,
-                    "groups": watched_groups.run,
-                    "depths": lambda: watch_depths(
-                        {
-                            "claims": lambda: claims.waiting,
-                            "reports": lambda: writer.waiting,
-                            "sessions": lambda: sessions.waiting,
-                            "pulled attempts": lambda: pulled.waiting,
-                            "viewers": lambda: audience.count,
-                        }
-                    ),
-                    "reaper": reaper.run,
-                }.items()
+                for name, run in {**_loops(found), "reaper": reaper.run}.items()
             ]
             # What is there now stays: the collector took 4 % of a busy worker looking at it again.
             gc.freeze()
             gc.set_threshold(_GC_OBJECTS)
             try:
-                yield Services(
-                    settings,
-                    database,
-                    tokens,
-                    lanes,
-                    notices,
-                    sessions,
-                    claims,
-                    Submitting(
-                        database,
-                        lanes,
-                        notices,
-                        claims,
-                        seals,
-                        a_minute=settings.submissions_per_minute,
-                    ),
-                    writer,
-                    Reports(writer, lease_key, settings.max_log_bytes, cut_marks),
-                    pulled,
-                    audience,
-                    live,
-                    watched_groups,
-                    PulledLogs(database, settings.max_log_bytes),
-                    cut_marks,
-                    seals,
-                    delivery,
-                    lease_key,
-                )
+                yield found
             finally:
                 for each in loops:
                     each.cancel()
+
+
+async def _services(settings: Settings, database: Database) -> Services:
+    seals = seals_of(settings)
+    lease_key = await _patiently(lambda: _lease_key(database))
+    notices = Notices(database.connect, Watched(asyncio.get_running_loop().time))
+    lanes = Lanes(database, settings.max_lanes)
+    await _patiently(lanes.refresh)
+    tokens = Tokens(database, notices, settings.tokens, loopback=settings.loopback)
+    await _patiently(tokens.refresh)
+    claims = Claims(database, lanes, notices)
+    writer = Writer(
+        database, notices, crash_limit=settings.crash_limit, queue_bytes=settings.max_queue_bytes
+    )
+    delivery = Delivery(database, writer, seals, lease_key)
+    cut_marks = CutMarks(settings.pulled_silence_s)
+    live = Live(database, notices)
+    return Services(
+        settings=settings,
+        database=database,
+        tokens=tokens,
+        lanes=lanes,
+        notices=notices,
+        sessions=Sessions(
+            database,
+            settings.lease_s,
+            delivery.prepare,
+            notices.watched,
+            max_log_bytes=settings.max_log_bytes,
+        ),
+        claims=claims,
+        submitting=Submitting(
+            database, lanes, notices, claims, seals, a_minute=settings.submissions_per_minute
+        ),
+        writer=writer,
+        reports=Reports(writer, lease_key, settings.max_log_bytes, cut_marks),
+        pulled=PulledAttempts(database),
+        audience=Audience(settings.max_viewers, settings.max_viewers_per_token),
+        live=live,
+        groups=Groups(live),
+        pulled_logs=PulledLogs(database, settings.max_log_bytes),
+        cut_marks=cut_marks,
+        seals=seals,
+        delivery=delivery,
+        lease_key=lease_key,
+    )
+
+
+def _connect(found: Services) -> None:
+    """Let each hear what it must know of the others, of other processes, and of the end."""
+    notices, claims, sessions = found.notices, found.claims, found.sessions
+
+    def revoke(name: str) -> None:
+        claims.end(sessions.revoke(name))
+        found.audience.revoke(name)
+
+    def look_again() -> None:
+        claims.wake_all()
+        sessions.wake_all()
+        found.tokens.changed_elsewhere()
+        found.live.look_again()
+
+    def stop_waiting() -> None:
+        claims.stop()
+        sessions.stop()
+        found.audience.stop()
+
+    notices.on_queued = claims.wake
+    notices.on_sessions = sessions.wake
+    notices.on_moved = found.live.moved
+    notices.on_asked = found.live.announce_again
+    notices.on_tokens = found.tokens.changed_elsewhere
+    notices.on_reconnect = look_again
+    found.tokens.on_revoked = revoke
+    if "DW_MAIN_PID" in os.environ:  # a worker of `python -m api`, which sends it before SIGTERM
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, stop_waiting)
+
+
+def _loops(found: Services) -> dict[str, Callable[[], Awaitable[None]]]:
+    depths: dict[str, Callable[[], int]] = {
+        "claims": lambda: found.claims.waiting,
+        "reports": lambda: found.writer.waiting,
+        "sessions": lambda: found.sessions.waiting,
+        "pulled attempts": lambda: found.pulled.waiting,
+        "viewers": lambda: found.audience.count,
+    }
+    return {
+        "notices": found.notices.run,
+        "tokens": found.tokens.run,
+        "sessions": found.sessions.run,
+        "claims": found.claims.run,
+        "writer": found.writer.run,
+        "pulled": found.pulled.run,
+        "live": found.live.run,
+        "groups": found.groups.run,
+        "depths": lambda: watch_depths(depths),
+    }
 
 
 async def _lease_key(database: Database) -> bytes:

@@ -17,8 +17,8 @@ from api.store import claims as claim_store
 from api.store import sessions as store
 from api.store.claims import Claimed, Holding
 from api.store.sessions import SessionRow
-from api.watched import Watched
 from api.store.tasks import FOR_SECRETS
+from api.watched import Watched
 from schema.claims import ClaimedTask
 from schema.sessions import Beat, BeatReply, Held, SessionOpen, SessionOpened
 
