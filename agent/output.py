@@ -46,11 +46,11 @@ class Output:
         """Take what was read; times as for StreamBuffer.append."""
         if self._redactors:
             data = self._redactors[stream].take(data, now_s)
-        self._abridge(stream, data, now_us, now_s)
+        self._add(stream, data, now_us, now_s)
 
-    def _abridge(self, stream: Stream, data: bytes, now_us: int, now_s: float) -> None:
-        if data:
-            self._append(stream, self._abridging.take(stream, data, now_us), now_us, now_s)
+    def _add(self, stream: Stream, data: bytes, now_us: int, now_s: float) -> None:
+        if data and (head := self._abridging.take(stream, data, now_us)):
+            self._append(stream, head, now_us, now_s)
 
     def _append(self, stream: Stream, data: bytes, now_us: int, now_s: float) -> None:
         for cut in self._streams[stream].append(data, now_us, now_s):
@@ -61,7 +61,7 @@ class Output:
         old_s = now_s - flush_s
         for stream, redactor in self._redactors.items():
             if data := redactor.release_older(old_s):
-                self._abridge(stream, data, now_us, now_s)
+                self._add(stream, data, now_us, now_s)
         # Both streams if one is old: who watches can sort only what comes together.
         old = any(buffer.older(old_s) for buffer in self._streams.values())
         for stream, buffer in self._streams.items():
@@ -74,7 +74,7 @@ class Output:
     def end(self, now_us: int, now_s: float) -> dict[Stream, StreamTotal]:
         """Hand over the rest; what there was in all."""
         for stream, redactor in self._redactors.items():
-            self._abridge(stream, redactor.end(), now_us, now_s)
+            self._add(stream, redactor.end(), now_us, now_s)
         for stream, piece in self._abridging.rest():
             self._append(stream, piece.data, piece.time_us, now_s)
         totals = {}

@@ -36,16 +36,18 @@ class CutMarks:
     def due(self, beyond: Iterable[Beyond]) -> dict[AttemptKey, int]:
         """What is to be written of them: streams by attempt."""
         due: dict[AttemptKey, int] = {}
-        old_s = self._clock() - self._again_s
-        for each in beyond:
-            if self._marked.get(each, old_s) <= old_s:
-                due[each.attempt] = due.get(each.attempt, 0) | each.stream
+        for each in filter(self._is_due, beyond):
+            due[each.attempt] = due.get(each.attempt, 0) | each.stream
         return due
 
+    def _is_due(self, each: Beyond) -> bool:
+        marked_s = self._marked.get(each)
+        return marked_s is None or marked_s <= self._clock() - self._again_s
+
     def written(self, beyond: Iterable[Beyond]) -> None:
-        """What was due is committed."""
+        """What was due of them is committed."""
         now_s = self._clock()
-        for each in beyond:
+        for each in filter(self._is_due, beyond):
             self._marked.pop(each, None)
             self._marked[each] = now_s
         while len(self._marked) > _REMEMBERED:

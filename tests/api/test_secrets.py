@@ -12,7 +12,7 @@ from tests.api.conftest import StartApi
 from tests.api.server import Api, Reply, eventually, exited
 
 _KEY, _NEW = "00" * 32, "11" * 32
-_SECRETS = {"NPM_TOKEN": "hunter2-hunter2", "PEM": "first line\nsecond line\n"}
+_SECRETS = {"NPM_TOKEN": "hunter2-hunter2", "PEM": "its first row\nits second row\n"}
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ async def test_the_agent_is_given_them_and_nobody_else(start: StartApi) -> None:
         shown = await api.task(number)
         assert shown.secrets == ("NPM_TOKEN", "PEM")
     for body in seen:
-        for value in ("hunter2", "first line", "second line", "keeps secrets"):
+        for value in ("hunter2", "first row", "second row", "keeps secrets"):
             assert value.encode() not in body, body
 
 

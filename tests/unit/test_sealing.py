@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api import pgcommand
 from api.sealing import SealError, Seals, seals_of
 from api.settings import Settings, SettingsError
 
@@ -109,6 +110,12 @@ def test_a_bad_key_stops_the_start_and_is_not_shown(key: str) -> None:
         seals_of(Settings(secrets_key=f"{_KEY.hex()},{key}"))
     assert key not in str(error.value)
     assert _KEY.hex() not in str(error.value)
+
+
+def test_the_database_never_has_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processes are children of the server, and what they know its superuser can read."""
+    monkeypatch.setenv("SECRETS_KEY", _KEY.hex())
+    assert "SECRETS_KEY" not in pgcommand.environment()
 
 
 def test_a_key_file_that_is_no_use_stops_the_start(tmp_path: Path) -> None:
