@@ -4,6 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from schema.tasks import Isolation
+
 MAX_CLAIMED = 1000
 """Free slots, and tasks ahead, that one request may name."""
 
@@ -34,6 +36,9 @@ class ClaimedTask(Struct, frozen=True, kw_only=True, omit_defaults=True):
     exclusive: bool = False
     secrets: dict[str, str] | None = None
     """Variables whose values must get nowhere else: not into the log, nor onto the disk."""
+    isolation: Isolation = "none"
+    """At least."""
+    image: str | None = None
 
 
 class ClaimReply(Struct, frozen=True):

@@ -18,11 +18,26 @@ INFRASTRUCTURE: frozenset[Reason] = frozenset({"agent_lost", "spawn_error"})
 
 Stream = Literal["stdout", "stderr"]
 
+Isolation = Literal["none", "bwrap", "docker"]
+"""What stands between a task and its machine, in this order: a process group; namespaces of its
+own by bubblewrap; a container."""
+
+ISOLATIONS: tuple[Isolation, ...] = ("none", "bwrap", "docker")
+"""Each one keeps in what those before it keep in."""
+
 # `$` alone would let a last newline pass.
 Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\s,\x00]+$(?!\n)")]
 """What an agent offers and a task needs, for example `os=android-15`. Compared as a whole."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
+
+Image = Annotated[
+    str, Meta(min_length=1, max_length=500, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$(?!\n)")
+]
+"""Of a container, as `registry/name:tag` or with a digest."""
+
+ISOLATION_LABEL = "isolation="
+"""Agents announce by such labels what they can give tasks that ask for it."""
 
 MAX_TASKS_PER_SUBMISSION = 10_000
 
@@ -61,6 +76,11 @@ class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cwd: Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")] | None = None
     needs: Annotated[tuple[Label, ...], Meta(max_length=64)] = ()
     """Labels that an agent must have, all of them, to be given the task."""
+    isolation: Isolation | UnsetType | None = UNSET
+    """At least that much of it, whatever the agent's own setting. Not sent while it is not set, as
+    `no_output_timeout`."""
+    image: Image | UnsetType | None = UNSET
+    """For a container, which it asks for. Not sent while it is not set."""
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
     """9 is claimed first."""
     timeout: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
@@ -143,6 +163,9 @@ class Task(Struct, frozen=True, kw_only=True):
     """Names only."""
     cwd: str | None = None
     needs: tuple[str, ...] = ()
+    isolation: Isolation | None = None
+    """Asked for; an agent may give more."""
+    image: str | None = None
     timeout: float | None = None
     no_output_timeout: float | None = None
     run_after: datetime | None = None

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, get, post
 from litestar.params import FromQuery, PathParameter, QueryParameter
+from msgspec import UNSET
 
 from api import access, bodies
 from api.access import who_asks
@@ -23,6 +24,7 @@ from api.store.logs import STREAMS
 from api.store.tasks import KeyConflictError
 from schema.tasks import (
     FINAL,
+    ISOLATION_LABEL,
     MAX_COMMAND_BYTES,
     MAX_TASKS_PER_SUBMISSION,
     Retry,
@@ -90,6 +92,15 @@ def _check(task: Submission, where: str) -> None:
             f"the body: labels of {size} bytes together, {_NEEDS_BYTES} is the most"
             f" - at `{where}.needs`",
         )
+    if wrong := _wrong_isolation(task):
+        raise ProblemError(HTTPStatus.BAD_REQUEST, f"the body: {wrong} - at `{where}.isolation`")
+    for label in task.needs:
+        if label.startswith(ISOLATION_LABEL):
+            raise ProblemError(
+                HTTPStatus.BAD_REQUEST,
+                f"the body: {label!r} is for agents to announce; ask with the field `isolation`"
+                f" - at `{where}.needs`",
+            )
     for name, value in task.env.items():
         if (size := len(f"{name}={value}".encode())) > MAX_COMMAND_BYTES:
             raise ProblemError(
@@ -103,6 +114,12 @@ def _check(task: Submission, where: str) -> None:
             f"the body: {size} bytes are too long for a command, {MAX_COMMAND_BYTES} is the most:"
             f" put a long script in a file - at `{where}.command`",
         )
+
+
+def _wrong_isolation(task: Submission) -> str | None:
+    if task.image and task.isolation not in {UNSET, None, "docker"}:
+        return f"an image is for a container, and isolation is {task.isolation!r}"
+    return None
 
 
 def _wrong_time(run_after: datetime | None) -> str | None:

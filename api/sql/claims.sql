@@ -54,7 +54,7 @@ SET status = 'in_progress',
 WHERE id = ANY ((SELECT ids FROM picked)::bigint[])
 RETURNING array_position((SELECT ids FROM picked), id) - 1 AS place, lane, priority, queue_seq, id,
     attempt, day, command, env, cwd, timeout_s, no_output_timeout_s, exclusive,
-    secret_names IS NOT NULL;
+    secret_names IS NOT NULL, isolation, image;
 
 -- name: queue_heads
 -- Where each queue of the lanes $1 begins, without a floor.
@@ -85,6 +85,6 @@ WHERE id = ANY ($1::bigint[]) AND drain;
 -- name: redeliver
 -- Of the tasks $2 those that session $1 holds: its agent did not name them.
 SELECT id, attempt, day, command, env, cwd, timeout_s, no_output_timeout_s, exclusive,
-    secret_names IS NOT NULL
+    secret_names IS NOT NULL, isolation, image
 FROM tasks
 WHERE id = ANY ($2::bigint[]) AND session = $1 AND status = 'in_progress';

@@ -7,12 +7,13 @@
 WITH new AS (
     INSERT INTO tasks (
         command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts,
-        timeout_s, no_output_timeout_s, run_after, exclusive, secret_names, status, session, attempt,
-        started_at, day
+        timeout_s, no_output_timeout_s, run_after, exclusive, isolation, image, secret_names, status,
+        session, attempt, started_at, day
     )
     SELECT
         command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts,
-        timeout_s, no_output_timeout_s, run_after, exclusive, string_to_array(secret_names, '='),
+        timeout_s, no_output_timeout_s, run_after, exclusive, isolation, image,
+        string_to_array(secret_names, '='),
         CASE
             WHEN session IS NOT NULL THEN 'in_progress'
             WHEN run_after > now() THEN 'scheduled'
@@ -24,10 +25,11 @@ WITH new AS (
     FROM unnest(
         $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[],
         $9::integer[], $10::smallint[], $11::smallint[], $12::float8[], $13::float8[],
-        $14::timestamptz[], $15::boolean[], $16::bigint[], $17::text[]
+        $14::timestamptz[], $15::boolean[], $16::text[], $17::text[], $18::bigint[], $19::text[]
     ) WITH ORDINALITY AS t (
         command, name, group_name, cwd, key, key_digest, env, lane, priority, max_attempts,
-        timeout_s, no_output_timeout_s, run_after, exclusive, session, secret_names, place
+        timeout_s, no_output_timeout_s, run_after, exclusive, isolation, image, session,
+        secret_names, place
     )
     ORDER BY place
     ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
@@ -46,8 +48,8 @@ SELECT key, key_digest, id, status FROM tasks WHERE key = ANY ($1::text[]);
 SELECT
     t.id, t.status, t.command, t.priority, t.max_attempts, t.attempt, t.submitted_at, t.name,
     t.group_name, t.env, t.secret_names, t.cwd, lanes.needs, t.timeout_s, t.no_output_timeout_s,
-    t.run_after, t.exclusive, t.key, t.cancel_requested, s.agent, t.reason, t.exit_code, t.signal,
-    t.message, t.started_at, t.finished_at, t.run_s
+    t.run_after, t.exclusive, t.isolation, t.image, t.key, t.cancel_requested, s.agent, t.reason,
+    t.exit_code, t.signal, t.message, t.started_at, t.finished_at, t.run_s
 FROM tasks AS t
 JOIN lanes ON lanes.id = t.lane
 LEFT JOIN sessions AS s ON s.id = t.session

@@ -10,11 +10,11 @@ from msgspec import Struct
 
 from api.sql import load
 from api.store import Connection
-from api.store.tasks import Queued
+from api.store.tasks import Queued, isolation_of
 from schema.claims import ClaimedTask
 from schema.lease import Lease, sign
 from schema.sessions import Held
-from schema.tasks import Submission
+from schema.tasks import Isolation, Submission
 
 _SQL = load("claims")
 _decode_env = msgspec.json.Decoder(dict[str, str]).decode
@@ -35,6 +35,8 @@ class Claimed(Struct, frozen=True, gc=False):
     exclusive: bool
     secret: bool
     """It has secrets."""
+    isolation: Isolation | None
+    image: str | None
 
     @classmethod
     def new(cls, number: int, day: date, task: Submission) -> "Claimed":
@@ -43,6 +45,7 @@ class Claimed(Struct, frozen=True, gc=False):
             number, 1, day, task.command, _encode_env(task.env).decode() if task.env else None,
             task.cwd, task.timeout, task.no_output_timeout or None, task.exclusive,
             bool(task.hidden),
+            isolation_of(task), task.image or None,
         )  # fmt: skip
 
     def for_agent(
@@ -60,6 +63,8 @@ class Claimed(Struct, frozen=True, gc=False):
             no_output_timeout=self.no_output_timeout,
             exclusive=self.exclusive,
             secrets=secrets,
+            isolation=self.isolation or "none",
+            image=self.image,
         )
 
 
@@ -72,7 +77,7 @@ class Holding(Struct, frozen=True, gc=False):
 
 
 def _claimed(row: Record, first: int) -> Claimed:
-    return Claimed(*tuple(row)[first : first + 10])
+    return Claimed(*tuple(row)[first : first + 12])
 
 
 async def claim_many(

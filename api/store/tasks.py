@@ -14,7 +14,17 @@ from api.sql import load
 from api.store import Connection
 from api.store import secrets as secret_store
 from api.store.lanes import Needs
-from schema.tasks import INFRASTRUCTURE, Attempt, Group, Status, Submission, Submitted, Task
+from schema.tasks import (
+    INFRASTRUCTURE,
+    ISOLATION_LABEL,
+    Attempt,
+    Group,
+    Isolation,
+    Status,
+    Submission,
+    Submitted,
+    Task,
+)
 
 _SQL = load("tasks")
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -50,8 +60,10 @@ class Cancelled(Struct, frozen=True, gc=False):
 
 
 def needs_of(task: Submission) -> Needs:
-    """The lane of a submission, as its needs."""
-    return tuple(sorted({*task.needs, FOR_SECRETS} if task.hidden else set(task.needs)))
+    """The lane of a submission: its needs, and labels for what else it asks of its agent."""
+    asked = isolation_of(task)
+    isolated = () if asked is None else (f"{ISOLATION_LABEL}{asked}",)
+    return tuple(sorted({*task.needs, *isolated, *((FOR_SECRETS,) if task.hidden else ())}))
 
 
 def _digests(task: Submission, seals: Seals | None) -> list[bytes]:
@@ -60,6 +72,15 @@ def _digests(task: Submission, seals: Seals | None) -> list[bytes]:
         return [hashlib.sha256(_encode(task)).digest()]
     plain = _encode(msgspec.structs.replace(task, secrets=UNSET))
     return [hashlib.sha256(plain + each).digest() for each in seals.digests(task.hidden)]
+
+
+def isolation_of(task: Submission) -> Isolation | None:
+    """What it asks for; None where that is nothing. An image is for containers."""
+    if task.image:
+        return "docker"
+    if task.isolation is UNSET or task.isolation == "none":
+        return None
+    return task.isolation
 
 
 class Stored(Struct, frozen=True, gc=False):
@@ -108,6 +129,8 @@ async def submit_many(
             [task.no_output_timeout or None for task in tasks],  # UNSET is falsy, 0 is refused
             [task.run_after for task in tasks],
             [task.exclusive for task in tasks],
+            [isolation_of(task) for task in tasks],
+            [task.image or None for task in tasks],
             sessions,
             ["=".join(task.hidden) if task.hidden else None for task in tasks],
         )
@@ -151,6 +174,13 @@ def _answers(
     return answers
 
 
+def _labels(needs: Iterable[str]) -> Needs:
+    """What was submitted of a lane's needs."""
+    return tuple(
+        label for label in needs if label != FOR_SECRETS and not label.startswith(ISOLATION_LABEL)
+    )
+
+
 def _task(row: Record) -> Task:
     env = row["env"]
     return Task(
@@ -158,7 +188,7 @@ def _task(row: Record) -> Task:
         max_attempts=row["max_attempts"], attempt=row["attempt"], submitted_at=row["submitted_at"],
         name=row["name"], group=row["group_name"], env=None if env is None else _decode_env(env),
         secrets=tuple(row["secret_names"] or ()), cwd=row["cwd"],
-        needs=tuple(label for label in row["needs"] if label != FOR_SECRETS),
+        needs=_labels(row["needs"]), isolation=row["isolation"], image=row["image"],
         timeout=row["timeout_s"],
         no_output_timeout=row["no_output_timeout_s"], run_after=row["run_after"],
         exclusive=row["exclusive"], key=row["key"], cancel_requested=row["cancel_requested"],

@@ -70,6 +70,8 @@ def _submitted(task: Task) -> Iterator[tuple[str, str]]:
         ("group", task.group),
         ("cwd", task.cwd),
         ("needs", ", ".join(task.needs)),
+        ("isolation", task.isolation),
+        ("image", task.image),
         ("key", task.key),
         ("message", task.message),
     ):

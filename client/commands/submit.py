@@ -27,7 +27,7 @@ from client.submissions import (
     secret_variables,
     variables,
 )
-from schema.tasks import Submission, Submitted
+from schema.tasks import ISOLATIONS, Submission, Submitted
 
 _PIECES = 8  # of a list of ids
 
@@ -66,6 +66,12 @@ _PIECES = 8  # of a list of ids
     metavar="LABEL",
     help="Only agents that have it; may be repeated or a list with commas.",
 )
+@click.option(
+    "--isolation",
+    type=click.Choice(ISOLATIONS),
+    help="At least so much between the task and the agent's machine.",
+)
+@click.option("--image", metavar="IMAGE", help="Of a container to run in.")
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Of one attempt: 90, 30s, 5m, 2h.")
 @click.option(
     "--no-output-timeout",

@@ -1,5 +1,10 @@
 """The whole life of a task: handed over, claimed, run, reported, read."""
 
+from typing import Any
+
+import pytest
+
+from schema.claims import PulledTask
 from schema.tasks import StreamLog, Task
 from tests.api.server import Api, chunk, exited, total
 
@@ -40,6 +45,41 @@ async def test_a_task_lives_from_its_submission_to_its_log(api: Api) -> None:
     assert await api.log(number) == "warning\nhello\n"
     assert await api.log(number, stream="stdout") == "hello\n"
     assert await api.claim(session) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "label", "given"),
+    [
+        ({"isolation": "bwrap"}, "isolation=bwrap", ("bwrap", None)),
+        ({"isolation": "docker"}, "isolation=docker", ("docker", None)),
+        ({"image": "python:3.12"}, "isolation=docker", ("docker", "python:3.12")),
+        ({"isolation": "none"}, None, ("none", None)),
+        ({"isolation": None, "image": None}, None, ("none", None)),
+    ],
+)
+async def test_isolation_is_given_by_agents_that_can(
+    api: Api, asked: dict[str, Any], label: str | None, given: tuple[str, str | None]
+) -> None:
+    """Others never see the task: also those that know nothing of isolation, and announce none."""
+    own = f"isolated-{asked}".replace(" ", "")[:50].replace(",", "-")
+    number = await api.submit(needs=[own], **asked)
+    other = await api.open(own, "isolation=other")
+    if label is not None:
+        assert await api.claim(other) == []
+        other = await api.open(own, label)
+    (task,) = await api.claim(other)
+    assert (task.id, task.isolation, task.image) == (number, *given)
+    seen = await api.task(number)
+    assert (seen.isolation or "none", seen.image) == given
+    assert seen.needs == (own,), "what was not submitted is not shown"
+
+
+async def test_isolated_tasks_are_not_pulled(own_api: Api) -> None:
+    """An agent of the original system would run them as they are."""
+    await own_api.submit(needs=[], isolation="bwrap")
+    assert (await own_api.call("POST", "/tasks/pull")).body == b"null"
+    plain = await own_api.submit(needs=[])
+    assert (await own_api.call("POST", "/tasks/pull")).as_(PulledTask) == PulledTask(plain, "true")
 
 
 async def test_a_failed_attempt_runs_again_and_stays_in_the_history(api: Api) -> None:

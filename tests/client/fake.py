@@ -124,7 +124,10 @@ async def _submit(request: web.Request) -> web.Response:
         assert one.key is not None
         created = one.key not in fake.keys
         if created:
-            kept = ("command", "name", "group", "key", "timeout", "no_output_timeout")
+            kept = (
+                "command", "name", "group", "key", "timeout", "no_output_timeout", "isolation",
+                "image",
+            )  # fmt: skip
             fields = {name: getattr(one, name) or None for name in kept}
             fields["secrets"] = tuple(one.hidden)
             fake.secrets |= one.hidden

@@ -77,11 +77,15 @@ async def test_submit_one(fake: Fake) -> None:
 
 async def test_a_submissions_options_are_its_fields(fake: Fake) -> None:
     """Durations as people write them; `show` tells them again."""
-    options = ["--timeout", "1h30m", "--no-output-timeout", "60s"]
+    options = ["--timeout", "1h30m", "--no-output-timeout", "60s", "--image", "python:3.12"]
     assert (await _dw(fake, "submit", *options, "true")).code == 0
     assert (fake.tasks[1].timeout, fake.tasks[1].no_output_timeout) == (5400, 60)
     shown = (await _dw(fake, "show", "1")).out
     assert "timeout    1h30m" in shown
+    assert "image      python:3.12" in shown
+    assert (await _dw(fake, "submit", "--isolation", "bwrap", "true")).code == 0
+    assert fake.tasks[2].isolation == "bwrap"
+    assert "isolation  bwrap" in (await _dw(fake, "show", "2")).out
     assert "silence    at most 1m00s" in shown
 
 

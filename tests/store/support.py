@@ -58,9 +58,10 @@ async def running(
     connection: Connection, owner: int | None, *, needs: str, **fields: Any
 ) -> Claimed:
     """One task in the hands of a session. `needs`: a label that no other test uses."""
-    number = await submit(connection, needs=(needs,), **fields)
-    (task,) = await claim(connection, [await lanes_of(connection, needs)], [owner])
-    assert task.id == number
+    sent = Submission(**{"command": "true", "needs": (needs,)} | fields)
+    (answer,) = await submit_all(connection, [sent])
+    (task,) = await claim(connection, [await lanes_of(connection, *needs_of(sent))], [owner])
+    assert task.id == answer.id
     return task
 
 

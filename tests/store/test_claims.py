@@ -146,7 +146,7 @@ async def test_what_is_delivered_again_is_what_the_claim_gave(
     mine, neighbours = await session(connection, "mine"), await session(connection, "neighbour")
     task = await running(
         connection, mine, needs="again-1", command="echo ü", env={"A": "1"}, cwd="/", timeout=5,
-        no_output_timeout=3, exclusive=True,
+        no_output_timeout=3, exclusive=True, isolation="docker", image="i:1",
     )  # fmt: skip
     over = await running(connection, mine, needs="again-2")
     other = await running(connection, neighbours, needs="again-3")

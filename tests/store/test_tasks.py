@@ -34,14 +34,14 @@ async def test_a_submission_is_stored_as_it_was_sent(connection: asyncpg.Connect
     sent = Submission(
         command="echo 'ä\t\n'", name="näme", group="group 1", env={"A": "1\n", "B": ""},
         cwd="/tmp/ü", needs=("b", "a", "b"), priority=9, timeout=1.5, no_output_timeout=0.5,
-        max_attempts=3, run_after=_SOON, exclusive=True, key="k1",
+        max_attempts=3, run_after=_SOON, exclusive=True, key="k1", isolation="docker", image="i:1",
     )  # fmt: skip
     (answer,) = await submit_all(connection, [sent])
     assert (answer.status, answer.created) == ("scheduled", True)
     task = await get(connection, answer.id)
     for field in (
         "command", "name", "group", "env", "cwd", "priority", "timeout", "no_output_timeout",
-        "max_attempts", "run_after", "exclusive", "key",
+        "max_attempts", "run_after", "exclusive", "key", "isolation", "image",
     ):  # fmt: skip
         assert getattr(task, field) == getattr(sent, field), field
     assert task.needs == ("a", "b")
@@ -89,6 +89,8 @@ async def test_a_key_is_one_task(connection: asyncpg.Connection) -> None:
         {"needs": ("a",)},
         {"timeout": 1.0},
         {"no_output_timeout": 1.0},
+        {"isolation": "bwrap"},
+        {"image": "i"},
     ],
 )
 async def test_a_key_with_another_body_stores_nothing(
