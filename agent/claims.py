@@ -91,12 +91,23 @@ class Claims:
         self._failed = failed
         self._clock = clock
         self._ended = False
+        self._held = False
         self._parked: asyncio.Timeout | None = None
 
     def end(self) -> None:
         """Claim no more; a parked request is given up."""
         self._ended = True
         self._attempts.changed.set()
+        self._give_up()
+
+    def hold(self, *, on: bool) -> None:
+        """Claim nothing for a while, or again; a parked request is given up."""
+        self._held = on
+        self._attempts.changed.set()
+        if on:
+            self._give_up()
+
+    def _give_up(self) -> None:
         parked, self._parked = self._parked, None
         if parked is not None:
             parked.reschedule(0)
@@ -112,11 +123,13 @@ class Claims:
             try:
                 if await self._session.ask(self._claim, backoff) is None:
                     self._failed()
-            except TimeoutError:  # `end`: what the reply may have held comes with a beat
+            except TimeoutError:  # given up: what the reply may have held comes with a beat
                 self._failed()
 
     def _wanted(self) -> Wanted:
         book = self._attempts
+        if self._held:
+            return Wanted(0, 0)
         # Who cannot start tasks takes none ahead from others.
         ahead = 0 if book.resting else self._ahead()
         return wanted(self._slots - book.resting, len(book.running), len(book.queued), ahead)

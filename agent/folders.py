@@ -9,10 +9,13 @@ import contextlib
 import itertools
 import logging
 import os
-import shutil
 from pathlib import Path
 
+from agent.removal import remove
+
 log = logging.getLogger("agent")
+
+_KEPT_MOST = 20
 
 
 class Folder:
@@ -35,10 +38,14 @@ class Folder:
 
 
 class Folders:
-    """Gives out folders under `root`, which should be empty in the beginning."""
+    """Gives out folders under `root`, which should be empty in the beginning.
 
-    def __init__(self, root: Path) -> None:
+    `kept` has those of failed tasks that people may want to look into, the newest twenty.
+    """
+
+    def __init__(self, root: Path, kept: Path) -> None:
         self._root = root
+        self._kept = kept
         self._numbers = itertools.count(1)
         self._untouched: list[Folder] = []
 
@@ -61,9 +68,25 @@ class Folders:
         if folder.untouched():
             self._untouched.append(folder)
             return
+        if not await asyncio.to_thread(remove, folder.path):
+            log.warning("of a task's work folder something stays behind: %s", folder.path)
+
+    async def keep(self, folder: Folder, name: str) -> None:
+        """Put a folder where people find it, unless it is empty; the oldest there is removed."""
+        if folder.untouched():
+            self._untouched.append(folder)
+            return
         try:
-            await asyncio.to_thread(shutil.rmtree, folder.path)
-        except FileNotFoundError:
-            pass
+            await asyncio.to_thread(self._keep, folder.path, name)
         except OSError as error:
-            log.warning("a task's work folder stays behind: %s", error)
+            log.warning("a task's work folder cannot be kept: %s", error)
+            return
+        log.info("the work folder of a failed task is kept: %s", self._kept / name)
+
+    def _keep(self, path: Path, name: str) -> None:
+        self._kept.mkdir(exist_ok=True)
+        remove(self._kept / name)
+        path.rename(self._kept / name)
+        there = sorted(self._kept.iterdir(), key=lambda one: one.lstat().st_ctime_ns)
+        for old in there[:-_KEPT_MOST]:
+            remove(old)

@@ -7,32 +7,43 @@ import sys
 import uvloop
 
 from agent import linux
+from agent.engine import Engine
+from agent.isolation import CannotIsolateError, Launcher
 from agent.link import Link, hear
 from agent.session import CannotStartError
 from agent.settings import Settings
 from agent.state import State
+from agent.task_limits import CannotLimitError, task_limits
 from agent.worker import Worker
 
 log = logging.getLogger("agent")
 
 
 def run(
-    config: Settings, slots: int, state: State, inherited: dict[bytes, bytes], link: Link
+    config: Settings,
+    slots: int,
+    state: State,
+    inherited: dict[bytes, bytes],
+    link: Link,
+    engine: Engine | None,
 ) -> int:
-    """Work until drained; the exit status."""
+    """Work until drained; the exit status. `engine` is None where no containers are wanted."""
     linux.adopt_orphans()
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return 0 if runner.run(_work(config, slots, state, inherited, link)) else 1
-    except CannotStartError as error:
+        limits = task_limits(config, state.id, slots)
+        try:
+            launcher = Launcher(config, inherited, state.root, engine, limits)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return 0 if runner.run(_work(config, slots, state, launcher, link)) else 1
+        finally:
+            limits.close()
+    except (CannotStartError, CannotIsolateError, CannotLimitError) as error:
         sys.stderr.write(f"agent: {error}\n")
         return 1
 
 
-async def _work(
-    config: Settings, slots: int, state: State, inherited: dict[bytes, bytes], link: Link
-) -> bool:
-    worker = Worker(config, slots, state, inherited, link)
+async def _work(config: Settings, slots: int, state: State, launcher: Launcher, link: Link) -> bool:
+    worker = Worker(config, slots, state, launcher, link)
     loop = asyncio.get_running_loop()
 
     def told() -> None:

@@ -13,10 +13,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from agent import linux, process_table
 from agent.link import Entry, Link, hear, wake
 from agent.process_table import Group, Mark, Seen, Table
+
+if TYPE_CHECKING:
+    from agent.engine import Engine
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOOK_S = 1.0  # while an exclusive task runs; a timer does not count the machine's sleep
@@ -24,9 +28,16 @@ _RETRY_S = 0.05
 _GIVE_UP_S = 10.0  # after SIGKILL: a process that hangs in the system does not even die by that
 
 
-def run(work: Callable[[Link], int], slots: int, agent: str, kill_grace_s: float) -> int:
+def run(
+    work: Callable[[Link], int],
+    slots: int,
+    agent: str,
+    kill_grace_s: float,
+    engine: "Engine | None" = None,
+) -> int:
     """Fork, do `work` in the child, guard it in the parent; the exit status of either.
 
+    `engine` is given where tasks may run in containers, which are no processes of ours.
     Nothing heavy may have been imported and no thread started before.
     """
     adopts = linux.adopt_orphans() and linux.has_proc()
@@ -51,7 +62,13 @@ def run(work: Callable[[Link], int], slots: int, agent: str, kill_grace_s: float
             selector.register(signals, selectors.EVENT_READ)
             selector.register(link.guardian, selectors.EVENT_READ)
             return Guardian(
-                worker, link, selector, agent.encode(), kill_grace_s, spared if adopts else None
+                worker,
+                link,
+                selector,
+                agent.encode(),
+                kill_grace_s,
+                spared if adopts else None,
+                engine,
             ).run()
 
 
@@ -86,6 +103,7 @@ class Guardian:
         agent: bytes,
         kill_grace_s: float,
         spared: set[int] | None,
+        engine: "Engine | None",
     ) -> None:
         """`selector` has our end of the link, and a socket that gives the signals' numbers.
 
@@ -97,6 +115,7 @@ class Guardian:
         self._agent = agent
         self._kill_grace_s = kill_grace_s
         self._spared = spared
+        self._engine = engine
         self._selector = selector
         self._status: int | None = None
         self._childless = False
@@ -111,6 +130,8 @@ class Guardian:
         code = os.waitstatus_to_exitcode(self._status)
         said = [f"its worker was killed by signal {-code}"] if code < 0 else []
         said += self._end_left()
+        if self._engine is not None and (containers := self._engine.remove_all()):
+            said.append(f"removed containers that its tasks had left: {containers}")
         if said:
             with contextlib.suppress(OSError):  # the terminal may be gone
                 sys.stderr.write(f"agent: {'; '.join(said)}\n")
@@ -152,6 +173,9 @@ class Guardian:
             self._link.ending(entry)
         for target in running:
             target.send(signal.SIGKILL)
+        if running and self._engine is not None:
+            name = self._engine.name
+            self._engine.remove(name(entry.task, entry.attempt) for entry in entries)
         return _RETRY_S if running else _LOOK_S
 
     def _members(self, entry: Entry, table: Table) -> Sequence[Seen | Group]:

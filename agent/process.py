@@ -23,6 +23,7 @@ from schema.tasks import Reason, Stream
 
 _READS_AT_EXIT = 4
 _REAP_S = 1
+_RELAYED = 128  # a program that ran another one adds it to the number of the signal
 
 Sink = Callable[[Stream, bytes], None]
 
@@ -69,6 +70,8 @@ class Process:
         rules: Rules,
         clock: Callable[[], float],
         tree: Tree,
+        *,
+        relayed: bool,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Exit] = loop.create_future()
@@ -76,6 +79,7 @@ class Process:
         self._rules = rules
         self._clock = clock
         self._tree = tree
+        self._relayed = relayed
         self._sink = sink
         self._started_s = self._heard_s = clock()
         self._exited_s: float | None = None
@@ -201,6 +205,8 @@ class Process:
         code = self._popen.wait()
         self._release()
         run_s = self._exited_s - self._started_s
+        if self._relayed and code - _RELAYED in signal.valid_signals():
+            code = _RELAYED - code
         by_signal = -code if code < 0 else None
         if self._reason is not None:
             end = Exit(self._reason, None, by_signal, self._message, run_s)
@@ -238,8 +244,14 @@ def start(
     rules: Rules,
     clock: Callable[[], float],
     add_tree: Callable[[int], Tree],
+    fds: Sequence[int] = (),
+    relayed: bool = False,
 ) -> Process:
-    """Start a process, paused; SpawnError where that fails. `add_tree` is given its id."""
+    """Start a process, paused; SpawnError where that fails. `add_tree` is given its id.
+
+    It gets `fds` besides its streams. A `relayed` one runs the command in another way than by
+    becoming it: its exit code 128 + n tells of signal n.
+    """
     reading: list[int] = []
     writing: list[int] = []
     try:
@@ -256,6 +268,7 @@ def start(
             cwd=cwd,
             env=env,
             start_new_session=True,
+            pass_fds=fds,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         for fd in reading:
@@ -267,4 +280,4 @@ def start(
     finally:
         for fd in writing:
             os.close(fd)
-    return Process(popen, reading, sink, rules, clock, add_tree(popen.pid))
+    return Process(popen, reading, sink, rules, clock, add_tree(popen.pid), relayed=relayed)

@@ -2,23 +2,22 @@
 
 import asyncio
 import logging
-import shutil
+import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from agent.attempts import Attempt, Attempts
 from agent.folders import Folder, Folders
 from agent.forms import Forms
+from agent.isolation import Launcher
+from agent.launch import Launch, RefusedError
 from agent.outbox import Outbox
 from agent.output import Bounds, Output
 from agent.process import Process, Rules, start
-from agent.process_table import Mark
 from agent.settings import Settings
 from agent.trees import Trees
-from agent.unstarted import SPAWN_ERRORS, Rests, result_of
-from schema.claims import ClaimedTask
+from agent.unstarted import REFUSED_S, SPAWN_ERRORS, Rests, result_of
 from schema.reports import Result
 from schema.sessions import Held
 from schema.tasks import Reason, Stream
@@ -28,6 +27,7 @@ log = logging.getLogger("agent")
 TICK_S = 0.1
 """Timeouts and flushes are as exact as this: one timer for all tasks."""
 
+_FAILED = frozenset({"exit", "signal", "timeout"})  # with exit code 0 it has not
 _UNPROVEN_S = 1.0  # a slot that hands an exclusive task back must not be given it again in a circle
 
 
@@ -37,6 +37,7 @@ class _Run(NamedTuple):
     attempt: Attempt
     process: Process
     output: Output
+    launch: Launch
 
 
 class Runner:
@@ -48,14 +49,14 @@ class Runner:
         attempts: Attempts,
         outbox: Outbox,
         trees: Trees,
-        work: Path,
-        inherited: dict[bytes, bytes],
+        folders: Folders,
+        launcher: Launcher,
         ended: Callable[[float], None],
         *,
         exclusive_s: Callable[[], float | None],
         log_bytes: Callable[[], int],
     ) -> None:
-        """`work` holds the tasks' folders; `ended` hears how many seconds each task ran.
+        """`ended` hears how many seconds each task ran.
 
         `exclusive_s` gives None while exclusive tasks may run, else the seconds that they have;
         `log_bytes` what the log of an attempt may hold.
@@ -64,18 +65,17 @@ class Runner:
         self._attempts = attempts
         self._outbox = outbox
         self._trees = trees
-        self._folders = Folders(work)
-        self._inherited = {**inherited, b"DW_AGENT": settings.agent_name.encode()}
+        self._folders = folders
+        self._launcher = launcher
         self._ended = ended
         self._exclusive_s = exclusive_s
         self._log_bytes = log_bytes
-        self._shell = shutil.which("bash") or "/bin/sh"
         self._runs: dict[Held, _Run] = {}
         self._short = False
         self.flush_s = settings.flush_s
 
-    async def slot(self) -> None:
-        """Run one attempt after the other until cancelled."""
+    async def slot(self, number: int) -> None:
+        """Run one attempt after the other until cancelled; slots are numbered from 0."""
         rests = Rests()
         while True:
             attempt = self._attempts.start_next()
@@ -87,38 +87,53 @@ class Runner:
                 self._outbox.finish(attempt.delivery, result)
                 rest_s = _UNPROVEN_S
             else:
-                rest_s = await self._run(attempt, rests)
+                rest_s = await self._run(attempt, number, rests)
             self._attempts.ran(attempt)
             if rest_s:
                 with self._attempts.rest():
                     await asyncio.sleep(rest_s)
 
-    async def _run(self, attempt: Attempt, rests: Rests) -> float:
+    async def _run(self, attempt: Attempt, slot: int, rests: Rests) -> float:
         """Run an attempt to its end; the seconds for which its slot must rest."""
         rest_s = 0.0
         folder = None
         try:
-            folder = None if attempt.task.cwd else self._folders.take()
-            run = self._start(attempt, folder)
+            if not attempt.task.cwd or self._launcher.isolates(attempt.task):
+                folder = self._folders.take()
+            run = self._start(attempt, folder, slot)
         except SPAWN_ERRORS as error:
-            result = result_of(attempt.task, error)
-            if result.reason != "exit":
-                rest_s = rests.next_s()
-            if result.reason == "returned":
-                self._say_short(error)
-                if folder is not None:
-                    self._folders.put_back(folder)  # to look at it takes a descriptor
-                    folder = None
+            result, rest_s = self._unstarted(attempt, error, rests)
+            if result.reason == "returned" and folder and not self._launcher.isolates(attempt.task):
+                self._folders.put_back(folder)  # to look at it takes a descriptor
+                folder = None
         else:
-            if rests.failures:
+            result = await self._finish(run)
+            if result.reason == "spawn_error":  # as a sandbox that could not be made
+                rest_s = rests.next_s()
+            elif rests.failures:
                 rests.reset()
                 self._short = False
-            result = await self._finish(run)
         log.debug("task %d attempt %d: %s", *attempt.key, result.reason)
         self._outbox.finish(attempt.delivery, result)
         if folder is not None:
-            await self._folders.give_back(folder)
+            await self._put_away(folder, attempt, result)
         return rest_s
+
+    def _unstarted(self, attempt: Attempt, error: Exception, rests: Rests) -> tuple[Result, float]:
+        """What to report, and for how long the slot must rest."""
+        result = result_of(attempt.task, error)
+        if result.reason == "returned":
+            self._say_short(error)
+        if isinstance(error, RefusedError):
+            return result, REFUSED_S
+        return result, 0.0 if result.reason == "exit" else rests.next_s()
+
+    async def _put_away(self, folder: Folder, attempt: Attempt, result: Result) -> None:
+        failed = result.reason in _FAILED and result.exit_code != 0
+        if failed and self._settings.keep_work == "failed":
+            await self._folders.keep(folder, "{}.{}".format(*attempt.key))
+        else:
+            await self._folders.give_back(folder)
 
     def _say_short(self, error: Exception) -> None:
         """Say once that the machine lacks something, until a slot that failed starts one again."""
@@ -127,7 +142,7 @@ class Runner:
             log.warning("this machine cannot start tasks now, they are handed back: %s", error)
 
     async def _finish(self, run: _Run) -> Result:
-        attempt, process, output = run
+        attempt, process, output, _ = run
         self._runs[attempt.key] = run
         if not self._outbox.memory.full:
             process.resume()
@@ -138,6 +153,8 @@ class Runner:
             process.abandon()
         totals = output.end(time.time_ns() // 1000, time.monotonic())
         self._ended(end.run_s)
+        if run.launch.verdict is not None:
+            end = await run.launch.verdict(end)
         return Result(
             lease=attempt.task.lease,
             **end._asdict(),
@@ -145,7 +162,7 @@ class Runner:
             stderr=totals["stderr"],
         )
 
-    def _start(self, attempt: Attempt, folder: Folder | None) -> _Run:
+    def _start(self, attempt: Attempt, folder: Folder | None, slot: int) -> _Run:
         task = attempt.task
         output = Output(
             attempt.delivery,
@@ -158,29 +175,30 @@ class Runner:
             output.take(stream, data, time.time_ns() // 1000, time.monotonic())
 
         mark = self._trees.mark(task.id, task.attempt)
-        process = start(
-            (self._shell, b"-c", task.command.encode()),
-            cwd=folder.path if folder else task.cwd,
-            env=self._environment(task, mark),
-            sink=sink,
-            rules=Rules(
-                task.timeout,
-                task.no_output_timeout,
-                self._settings.kill_grace_s,
-                self._settings.pipe_wait_s,
-            ),
-            clock=time.monotonic,
-            add_tree=lambda pid: self._trees.add(pid, mark, exclusive=task.exclusive),
-        )
-        return _Run(attempt, process, output)
-
-    def _environment(self, task: ClaimedTask, mark: Mark) -> dict[bytes, bytes]:
-        env = dict(self._inherited)
-        for given in (task.env, task.secrets):
-            for name, value in (given or {}).items():
-                env[name.encode()] = value.encode()
-        env.update(mark.variables())
-        return env
+        launch = self._launcher.launch(task, folder.path if folder else None, mark, slot)
+        try:
+            process = start(
+                launch.argv,
+                cwd=launch.cwd,
+                env=launch.env,
+                sink=sink,
+                rules=Rules(
+                    task.timeout,
+                    task.no_output_timeout,
+                    self._settings.kill_grace_s,
+                    self._settings.pipe_wait_s,
+                ),
+                clock=time.monotonic,
+                add_tree=lambda pid: self._trees.add(
+                    pid, mark, exclusive=task.exclusive, shielded=launch.shielded
+                ),
+                fds=launch.fds,
+                relayed=launch.relayed,
+            )
+        finally:
+            for fd in launch.fds:
+                os.close(fd)
+        return _Run(attempt, process, output, launch)
 
     def tick(self) -> None:
         """Do what is due: cut old output, end what is over its time or no longer proven ours."""

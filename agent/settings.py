@@ -1,24 +1,32 @@
 """What the agent is told by its environment, read once."""
 
+import re
 import socket
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
+from agent.allowed import Allowed
+from agent.amounts import SIZE, SIZE_OR_SHARE
 from schema.claims import MAX_CLAIMED
 from schema.reports import MAX_CHUNK_BYTES, MIN_LOG_BYTES
-from schema.tasks import Label, Name
+from schema.tasks import ISOLATION_LABEL, Image, Isolation, Label, Name
 
 _SECRET = frozenset({"TOKEN"})
 """Never printed, and not in the environment of tasks."""
 _SECRET_OF_OTHERS = frozenset({"SUBMIT_TOKEN", "READ_TOKEN", "AGENT_TOKEN", "SECRETS_KEY"})
 """Of an API that is started from the same environment: not in that of tasks either."""
 
+_LISTS = frozenset({"LABELS", "READABLE", "WRITABLE", "IMAGES", "ALLOW", "ALLOW_ENV"})
+
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+Folder = Annotated[str, Meta(pattern=r"^/[^:\x00]*$")]
+Pattern = Annotated[str, Meta(min_length=1, max_length=1000)]
 
 
 class SettingsError(ValueError):
@@ -32,8 +40,37 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     """May have a path: `http://host/prefix`."""
     agent_name: Name = ""
     """For people; the host's name where it is not set."""
-    labels: Annotated[tuple[Label, ...], Meta(max_length=256)] = ()
+    labels: Annotated[tuple[Label, ...], Meta(max_length=250)] = ()
     """What this machine offers, separated by commas."""
+    isolation: Isolation = "none"
+    """What each task gets at least; one may ask for more."""
+    network: Literal["none", "host"] = "host"
+    """What isolated tasks have of it: nothing, or all that the machine has."""
+    readable: Annotated[tuple[Folder, ...], Meta(max_length=100)] = ()
+    """Files and folders that isolated tasks see besides the system's, and cannot change."""
+    writable: Annotated[tuple[Folder, ...], Meta(max_length=100)] = ()
+    """Those that they can change; devices, too."""
+    image: Image | Literal[""] = ""
+    """Of containers for tasks that name none."""
+    images: Annotated[tuple[Pattern, ...], Meta(max_length=100)] = ()
+    """Patterns of those that tasks may name. Without them and IMAGE there are no containers."""
+    docker: Annotated[str, Meta(min_length=1)] = "docker"
+    """The command line to run them with; `podman` is one, too."""
+    allow: Annotated[tuple[Pattern, ...], Meta(max_length=100)] = ()
+    """Patterns of the commands that are run at all: see `agent.allowed`."""
+    allow_env: Annotated[tuple[Pattern, ...], Meta(max_length=100)] = ()
+    """With ALLOW: the variables that tasks may bring."""
+    keep_work: Literal["never", "failed"] = "never"
+    """Whose work folders are kept."""
+    min_disk_free: Annotated[str, Meta(pattern=SIZE_OR_SHARE)] = "0"
+    """Under that no task is taken."""
+    task_memory: Annotated[str, Meta(pattern=SIZE)] = "0"
+    """Of one task, as the three below; 0: as much as it likes."""
+    task_cpus: Annotated[float, Meta(ge=0, le=10_000)] = 0
+    task_processes: Annotated[int, Meta(ge=0, le=4_000_000)] = 0
+    """Threads count."""
+    task_files: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    """Open ones, of each of its processes."""
     token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]*$")] = ""
     """Sent as `Authorization: Bearer`."""
     ca_file: str = ""
@@ -78,7 +115,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         parts = [part.strip() for part in raw.split(",") if part.strip()]
         try:
             values[field.name] = msgspec.convert(
-                parts if variable == "LABELS" else raw, field.type, strict=False
+                parts if variable in _LISTS else raw, field.type, strict=False
             )
         except msgspec.ValidationError as error:
             shown = "(secret)" if variable in _SECRET else repr(raw)
@@ -88,6 +125,7 @@ def read(environ: Mapping[str, str]) -> Settings:
     settings = msgspec.structs.replace(Settings(), **values)
     _check_url(settings.api_url)
     _check_ca(settings.ca_file)
+    _check_isolation(settings)
     return settings
 
 
@@ -111,6 +149,27 @@ def _check_ca(file: str) -> None:
     except OSError as error:  # ssl.SSLError too
         why = error.strerror or "it has no certificate in PEM"
         raise SettingsError(f"CA_FILE={file!r} cannot be used: {why}") from None
+
+
+def _check_isolation(settings: Settings) -> None:
+    for label in settings.labels:
+        if label.startswith(ISOLATION_LABEL):
+            raise SettingsError(
+                f"LABELS has {label!r}: the agent says by itself what it can give. Set ISOLATION "
+                "for what each task gets at least."
+            )
+    if settings.isolation == "docker" and not settings.image:
+        raise SettingsError("ISOLATION=docker needs IMAGE, for tasks that name none")
+    try:
+        Allowed(settings.allow, settings.allow_env)
+    except re.error as error:
+        raise SettingsError(f"ALLOW={','.join(settings.allow)!r} is no pattern: {error}") from None
+    state = Path(settings.state_dir).resolve()
+    for name, paths in (("READABLE", settings.readable), ("WRITABLE", settings.writable)):
+        for path in paths:
+            real = Path(path).resolve()
+            if state.is_relative_to(real) or real.is_relative_to(state):
+                raise SettingsError(f"{name}={path!r} would show tasks STATE_DIR ({state})")
 
 
 def task_environment(environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

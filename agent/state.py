@@ -2,19 +2,20 @@
 
 lock      held for as long as the guardian or its worker lives
 id        what the environment of all its tasks' processes names, so that the next agent finds them
-work/     one folder for each running attempt that has no `cwd` of its own
+work/     one folder for each running attempt that has no `cwd` of its own, or is isolated
+kept/     those of failed attempts, where KEEP_WORK says so
 session, spool/   see `agent.inheritance`
 """
 
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from agent import leftovers
+from agent.removal import remove
 
 
 class StateError(Exception):
@@ -27,6 +28,8 @@ class State(NamedTuple):
     root: Path
     work: Path
     """Empty in the beginning."""
+    kept: Path
+    """May be missing."""
     id: str
     """In hexadecimal. The folder has the same one in its next life."""
 
@@ -52,11 +55,11 @@ def hold(state_dir: str) -> Iterator[State]:
         try:
             own_id = _id(root)
             leftovers.end(own_id)
-            shutil.rmtree(work, ignore_errors=True)
+            remove(work)
             work.mkdir(exist_ok=True)
         except OSError as error:
             raise _unusable(state_dir, error) from error
-        yield State(root, work, own_id)
+        yield State(root, work, root / "kept", own_id)
     finally:
         os.close(lock)
 

@@ -25,10 +25,13 @@ _LAST_PAUSE_S = 0.01
 class Tree:
     """The processes of one attempt."""
 
-    __slots__ = ("_group", "_known", "_place", "_trees", "mark")
+    __slots__ = ("_group", "_known", "_place", "_shielded", "_trees", "mark")
 
-    def __init__(self, trees: "Trees", leader: int, mark: Mark, place: int) -> None:
+    def __init__(
+        self, trees: "Trees", leader: int, mark: Mark, place: int, *, shielded: bool
+    ) -> None:
         self.mark = mark
+        self._shielded = shielded
         self._trees = trees
         self._group = Group(leader)
         self._place = place
@@ -41,6 +44,14 @@ class Tree:
     def send(self, number: signal.Signals) -> None:
         """Signal all of it."""
         self._look()  # before anybody ends, and its children are nobody's
+        if self._shielded and number != signal.SIGKILL and len(self._known) > 1:
+            # Its leader's end is the end of all, without a grace. With one process beside that, an
+            # init that is deaf to all else, nothing of the task runs yet.
+            for seen in self._known:
+                seen.send(number)
+            return
+        if self._shielded:
+            number = signal.SIGKILL
         self._group.send(number)
         for seen in self._known:
             if seen.group != self._group.pid:
@@ -85,6 +96,8 @@ class Trees:
         self._link = link
         self._clock = clock
         self._adopts = linux.adopts_orphans()
+        # Of our own helpers, as a `docker rm`. No task's process can get into it.
+        self._session = os.getsid(0)
         self._standing: dict[int, Tree] = {}  # by leader
         self._table = Table(())
         self._looked_s = -math.inf
@@ -97,10 +110,13 @@ class Trees:
         """What the environment of an attempt's processes has to say."""
         return Mark.of(self._agent, task, attempt)
 
-    def add(self, leader: int, mark: Mark, *, exclusive: bool) -> Tree:
-        """Note that an attempt's first process has started; it leads a session."""
+    def add(self, leader: int, mark: Mark, *, exclusive: bool, shielded: bool = False) -> Tree:
+        """Note that an attempt's first process has started; it leads a session.
+
+        The processes of a `shielded` one are killed when the first one ends, however it does.
+        """
         place = self._link.add(leader, int(mark.task), int(mark.attempt), exclusive=exclusive)
-        self._standing[leader] = tree = Tree(self, leader, mark, place)
+        self._standing[leader] = tree = Tree(self, leader, mark, place, shielded=shielded)
         return tree
 
     def remove(self, leader: int, place: int) -> str | None:
@@ -168,7 +184,7 @@ class Trees:
             if not orphan.running:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(orphan.pid, os.WNOHANG)
-            elif orphan.session not in self._standing and (
+            elif orphan.session not in {self._session, *self._standing} and (
                 orphan.started < first or self._is_over(table.mark(orphan), marks)
             ):
                 for seen in table.below([orphan]).values():

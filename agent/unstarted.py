@@ -3,12 +3,14 @@
 import errno
 import os
 
+from agent.launch import RefusedError
 from agent.process import SpawnError
 from schema.claims import ClaimedTask
 from schema.reports import MAX_MESSAGE_CHARS, Result, StreamTotal
 
-SPAWN_ERRORS = (SpawnError, OSError, ValueError)
-"""A folder that is not there, no memory, a full disk; text that is no UTF-8 or holds a NUL."""
+SPAWN_ERRORS = (SpawnError, RefusedError, OSError, ValueError)
+"""A folder that is not there, no memory, a full disk; text that is no UTF-8 or holds a NUL; what
+this agent was told not to run."""
 
 _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM, errno.EAGAIN})
 """The machine lacks something for now: another one should run the task, and nothing counts."""
@@ -17,6 +19,8 @@ _NO_ENTRY = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES})
 _NO_ENTRY_CODE = 127  # as a shell says of what it does not find
 _REST_FIRST_S = 1.0
 _REST_MOST_S = 30.0
+REFUSED_S = 1.0
+"""Of a slot after a task that it refused. Others may run that one, and have the time to take it."""
 
 
 class Rests:
@@ -54,7 +58,8 @@ def result_of(task: ClaimedTask, error: Exception) -> Result:
         )
     if number in _SHORT:
         return Result(lease=task.lease, reason="returned")
-    message = f"the process could not be started: {error}"
+    refused = isinstance(error, RefusedError)
+    message = str(error) if refused else f"the process could not be started: {error}"
     return Result(lease=task.lease, reason="spawn_error", message=message[:MAX_MESSAGE_CHARS])
 
 

@@ -13,8 +13,11 @@ from agent.api_client import ApiClient, ApiError
 from agent.attempts import Attempts
 from agent.beats import Beats
 from agent.claims import Claims, Pace
+from agent.disk import DiskFloor, room
 from agent.draining import Draining
+from agent.folders import Folders
 from agent.heir import Heir
+from agent.isolation import Launcher
 from agent.link import Link
 from agent.outbox import Outbox
 from agent.reports import MOST_BYTES, Reports
@@ -33,6 +36,7 @@ log = logging.getLogger("agent")
 
 _REPORTS_IN_FLIGHT = 2
 _REQUEST_SHARE = 8  # one part in so many of the memory for unsent output
+_DISK_S = 1.0  # between two looks, some 2 us each
 _QUEUED_MOST_S = 5.0  # claimed ahead and still not started: others may be idle
 
 
@@ -51,7 +55,7 @@ class Worker:
         settings: Settings,
         slots: int,
         state: State,
-        inherited: dict[bytes, bytes],
+        launcher: Launcher,
         link: Link,
     ) -> None:
         self._settings = settings
@@ -68,8 +72,8 @@ class Worker:
             self._attempts,
             self._outbox,
             self._trees,
-            state.work,
-            inherited,
+            Folders(state.work, state.kept),
+            launcher,
             self._pace.observe,
             exclusive_s=lambda: self._session.exclusive_s(settings.kill_grace_s),
             log_bytes=self._log_bytes,
@@ -77,7 +81,7 @@ class Worker:
         self._api = ApiClient(settings.api_url, settings.token, settings.ca_file)
         opening = SessionOpen(
             agent=settings.agent_name,
-            labels=settings.labels,
+            labels=(*settings.labels, *launcher.labels),
             slots=slots,
             version=_version(),
             keeps_secrets=True,
@@ -120,6 +124,9 @@ class Worker:
         )
         self._refusal: CannotStartError | None = None
         self._said_full = False
+        self._work = state.work
+        self._disk = DiskFloor(settings.min_disk_free)
+        self._disk_at_s = 0.0
 
     async def run(self) -> bool:
         """Work until drained; False if something could not be sent in the end.
@@ -160,13 +167,14 @@ class Worker:
             "" if self._slots == 1 else "s",
             self._settings.api_url,
         )
+        self._look_at_disk()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beats.loop())
             group.create_task(self._claims.loop())
             for _ in range(_REPORTS_IN_FLIGHT):
                 group.create_task(self._reports.loop())
-            for _ in range(self._slots):
-                group.create_task(self._runner.slot())
+            for number in range(self._slots):
+                group.create_task(self._runner.slot(number))
             group.create_task(self._tick())
             group.create_task(self._heir.run())
 
@@ -175,9 +183,23 @@ class Worker:
             await asyncio.sleep(TICK_S)
             self._runner.tick()
             self._outbox.tick()
+            self._look_at_disk()
             oldest = next(iter(self._attempts.queued.values()), None)
             if oldest is not None and time.monotonic() - oldest.received_s > _QUEUED_MOST_S:
                 self._runner.hand_back()
+
+    def _look_at_disk(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._disk_at_s:
+            return
+        self._disk_at_s = now_s + _DISK_S
+        said = self._disk.look(room(self._work))
+        if said is None:
+            return
+        log.warning("%s", said)
+        self._claims.hold(on=self._disk.low)
+        if self._disk.low:
+            self._runner.hand_back()
 
     # What the loops tell
 
@@ -197,7 +219,7 @@ class Worker:
         for attempt in new:
             if self._attempts.was_cancelled(attempt):
                 self._runner.cancel(attempt.key)
-        if self.draining.begun.is_set():
+        if self.draining.begun.is_set() or self._disk.low:
             self._runner.hand_back()
         return len(new)
 

@@ -13,9 +13,11 @@ import psutil
 import pytest
 
 from agent import linux
+from agent.isolation import Launcher
 from agent.link import Link
 from agent.settings import Settings
 from agent.state import State
+from agent.task_limits import task_limits
 from agent.trees import Tree, Trees
 from agent.worker import Worker
 from tests.agent.fake_api import FakeApi, serve
@@ -66,9 +68,12 @@ def start_agent(fake: FakeApi, tmp_path: Path) -> StartAgent:
         chosen: dict[str, Any] = {"api_url": fake.url, "agent_name": "tester"}
         chosen |= {"kill_grace_s": 1, "pipe_wait_s": 1}
         inherited = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
-        state = State(tmp_path, work, "0123")
+        state = State(tmp_path, work, tmp_path / "kept", "0123")
+        config = Settings(**(chosen | settings))
+        limits = task_limits(config, state.id, slots)
+        launcher = Launcher(config, inherited, tmp_path, None, limits)
         with Link(slots) as link:
-            worker = Worker(Settings(**(chosen | settings)), slots, state, inherited, link)
+            worker = Worker(config, slots, state, launcher, link)
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(worker.run())
                 try:

@@ -22,7 +22,9 @@ async def test_a_prefix_and_a_token(fake: FakeApi, run_agent: RunAgent) -> None:
         assert await one.ends() == 0
     assert fake.log(task) == b"unset\n"
     assert fake.tokens == {"Bearer s3cret"}
-    assert fake.sessions[0].labels == ("a", "b=c")
+    labels = fake.sessions[0].labels
+    assert labels[:2] == ("a", "b=c")
+    assert all(label.startswith("isolation=") for label in labels[2:])
     assert "s3cret" not in one.said
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -249,6 +251,23 @@ def test_a_look_in_which_the_worker_was_stopped_is_soon_followed_by_another(
         now_s += 0.2
         trees.look()
         assert len(looks) == 2
+
+
+def test_a_helper_of_the_agents_own_is_no_orphan() -> None:
+    """A `docker rm` was killed as one, and the container ran on."""
+    code = """
+import subprocess
+from agent.link import Link
+from agent.trees import Trees
+helper = subprocess.Popen(("sleep", "600"))
+orphan = subprocess.Popen(("sleep", "600"), start_new_session=True)
+Trees("0123", "tester", Link(1))._sweep()
+print(orphan.wait(), helper.poll())
+helper.kill()
+"""
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["-9", "None"]
 
 
 async def test_adopted_processes_are_reaped(fake: FakeApi, run_agent: RunAgent) -> None:

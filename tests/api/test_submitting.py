@@ -118,3 +118,16 @@ async def test_a_waiter_that_goes_away_meanwhile_has_it_by_its_next_beat(
         number = await submission
         reply = await api.beat(session, held=[])
         assert [task.id for task in reply.redeliver] == [number]
+
+
+async def test_an_isolated_task_that_is_waited_for_is_given_with_what_it_asks(
+    start_api: StartApi,
+) -> None:
+    """What is stored as claimed must not run with less than it asked for."""
+    async with start_api() as api:
+        await api.submit(needs=["boxed"], image="a:1", run_after=_FAR)
+        session = await api.open("boxed", "isolation=docker")
+        sent = {"command": "echo x", "needs": ["boxed"], "image": "python:3.12"}
+        (answer,), (task,) = await _given_at_once(api, session, [sent])
+        assert answer.status == "in_progress"
+        assert (task.isolation, task.image) == ("docker", "python:3.12")

@@ -95,7 +95,9 @@ def test_secrets_of_a_line_win_over_those_of_all() -> None:
 def test_what_was_not_asked_for_is_not_sent_to_servers_that_do_not_know_it() -> None:
     """They refuse unknown fields: a newer dw must still be able to submit to them."""
     sent = msgspec.json.encode(Submission(command="x"))
-    assert not any(name in sent for name in (b"no_output_timeout", b"isolation", b"image", b"secrets"))
+    assert not any(
+        name in sent for name in (b"no_output_timeout", b"isolation", b"image", b"secrets")
+    )
 
 
 @pytest.mark.parametrize(
