@@ -33,7 +33,20 @@ from api.pulled import PulledAttempts
 from api.reaper import Reaper
 from api.reports import Reports
 from api.room import Room
-from api.routes import agents, audit, compat, explain, groups, home, login, logs, tasks, tokens
+from api.routes import (
+    agents,
+    audit,
+    compat,
+    explain,
+    group_changes,
+    groups,
+    home,
+    login,
+    logs,
+    queue,
+    tasks,
+    tokens,
+)
 from api.routes import live as live_routes
 from api.routes.described import add_bodies
 from api.routes.services import Services
@@ -50,7 +63,8 @@ T = TypeVar("T")
 
 _START_AGAIN_S = 0.25
 _ROUTES = (
-    home, tasks, explain, logs, live_routes, agents, groups, compat, tokens, audit, login,
+    home, tasks, queue, explain, logs, live_routes, agents, groups, group_changes, compat, tokens,
+    audit, login,
 )  # fmt: skip
 _GC_OBJECTS = 20_000  # made and not freed, between two looks for circles of garbage
 _log = logging.getLogger(__name__)

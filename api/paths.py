@@ -7,7 +7,7 @@ A router parts a path at slashes after they were decoded, so that `/groups/a%2Fb
 from urllib.parse import unquote
 
 _GROUPS = "/groups/"
-_BEHIND = ("/logs/live", "/logs")
+_BEHIND = ("/logs/live", "/logs", "/cancel", "/retry")
 """What may stand behind the name of a group; a group that is called so is to be quoted."""
 
 

@@ -9,6 +9,8 @@ Action = Literal[
     "tasks submitted",
     "task cancelled",
     "task retried",
+    "group cancelled",
+    "group retried",
     "agent drained",
     "token made",
     "token revoked",
@@ -30,7 +32,7 @@ class AuditEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tasks: int | None = None
     """How many."""
     about: str | None = None
-    """An agent, or a token and its role."""
+    """An agent, a group, or a token and its role."""
 
 
 class AuditPage(Struct, frozen=True):

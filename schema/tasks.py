@@ -8,6 +8,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 Status = Literal["pending", "scheduled", "in_progress", "succeeded", "failed", "cancelled"]
 """`pending` may be claimed now, `scheduled` not before its time; the last three are final."""
 
+FinalStatus = Literal["succeeded", "failed", "cancelled"]
+
 FINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 
 Reason = Literal["exit", "signal", "timeout", "cancelled", "agent_lost", "spawn_error", "returned"]
@@ -213,3 +215,42 @@ class Group(Struct, frozen=True, kw_only=True):
     submitted_at: datetime
     finished_at: datetime | None
     """When the last task ended; null while any has not."""
+    counted_at: datetime | None = None
+    """By the database's clock; null from servers that do not tell."""
+    slowest: tuple[Task, ...] | UnsetType = UNSET
+    """Those that run, or ran, the longest; only when they are asked for."""
+
+
+class GroupPage(Struct, frozen=True):
+    """Newest first: by the submission that brought the name."""
+
+    groups: tuple[Group, ...]
+    next: str | None
+    """Hand it back as `cursor` for the page after this one."""
+
+
+class GroupCancelled(Struct, frozen=True):
+    """Answer to `POST /groups/{name}/cancel`."""
+
+    name: str
+    cancelled: int
+    """Tasks that had not started, or had nobody to ask."""
+    asked: int
+    """Tasks that run, and have been asked to end."""
+
+
+class GroupRetry(Struct, frozen=True, forbid_unknown_fields=True):
+    """Run finished tasks of a group once more."""
+
+    status: Annotated[tuple[FinalStatus, ...], Meta(min_length=1, max_length=3)] = ("failed",)
+    """Those that ended so."""
+    ended_before: datetime | None = None
+    """Only those that had ended then, with an offset from UTC: with the `counted_at` of a look at
+    the group, sending it again after a lost reply starts nothing twice."""
+
+
+class GroupRetried(Struct, frozen=True):
+    """Answer to `POST /groups/{name}/retry`."""
+
+    name: str
+    retried: int

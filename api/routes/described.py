@@ -14,13 +14,13 @@ from litestar.openapi.spec import Example, OpenAPI, OpenAPIMediaType, Operation,
 from schema.claims import ClaimRequest
 from schema.reports import CompatLogs, CompatStatus, Report
 from schema.sessions import Beat, SessionOpen
-from schema.tasks import Retry, Submission
+from schema.tasks import GroupRetry, Retry, Submission
 from schema.tokens import Login, TokenNew
 
 FORM = "application/x-www-form-urlencoded"
 _BODIES = (
-    Submission, Retry, SessionOpen, Beat, ClaimRequest, Report, CompatLogs, CompatStatus, TokenNew,
-    Login,
+    Submission, Retry, GroupRetry, SessionOpen, Beat, ClaimRequest, Report, CompatLogs,
+    CompatStatus, TokenNew, Login,
 )  # fmt: skip
 _REF = "#/components/schemas/{name}"
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get
-from litestar.params import FromQuery, PathParameter
+from litestar.params import FromQuery, PathParameter, QueryParameter
 from litestar.response import Stream as StreamResponse
 
 from api import access
@@ -26,11 +26,13 @@ from api.routes.event_stream import EVENTS, EventStream
 from api.routes.live import After, LastEventId
 from api.routes.logs import Grep, IgnoreCase, OneStream, Tail, Wildcards, wanted
 from api.routes.services import Services, services
+from api.routes.tasks import NO_CURSOR, Text, below_cursor
+from api.store import groups as store
 from api.store import live as live_store
 from api.store import logs as log_store
-from api.store import tasks as store
+from api.store import tasks as task_store
 from api.store.live import Member
-from schema.tasks import Group
+from schema.tasks import Group, GroupPage
 
 _AT_ONCE = 1000  # members looked up together
 
@@ -39,20 +41,49 @@ GroupName = Annotated[
 ]
 
 
-def _no_group(name: str) -> ProblemError:
+def no_group(name: str) -> ProblemError:
+    """404 for a group."""
     return not_found(f"no task names the group {name!r}")
 
 
+@get("/groups", tags=["groups"], opt=access.READ)
+async def list_groups(
+    request: Request[Any, Any, Any],
+    contains: Text = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, QueryParameter(description="`next` of the page before.")] = None,
+) -> GroupPage:
+    """Groups with their counts, newest first; `contains`: a part of the name, in whatever case."""
+    below = NO_CURSOR if cursor is None else below_cursor(cursor)
+    async with services(request).database.reading() as connection:
+        named = await store.list_names(connection, below=below, contains=contains, limit=limit + 1)
+        page = named[:limit]
+        counted = await store.count_many(connection, [name for _, name in page])
+    groups = tuple(counted[name] for _, name in page if name in counted)
+    return GroupPage(groups, str(page[-1][0]) if len(named) > limit else None)
+
+
 @get("/groups/{name:str}", tags=["groups"], opt=access.READ)
-async def show(request: Request[Any, Any, Any], name: GroupName) -> Group:
-    """How many tasks of a group stand where, and when the last one ended."""
+async def show(
+    request: Request[Any, Any, Any],
+    name: GroupName,
+    slowest: Annotated[int, QueryParameter(ge=0, le=100)] = 0,
+) -> Group:
+    """How many tasks of a group stand where, and when the last one ended.
+
+    With `slowest`, also so many tasks that run, or ran, the longest.
+    """
     name = name_in(name)
     found = None
     if "\0" not in name:  # PostgreSQL's text has none
         async with services(request).database.reading() as connection:
-            found = await store.group(connection, name)
+            found = (await store.count_many(connection, [name])).get(name)
+            if found is not None and slowest:
+                ids = await store.list_slowest(connection, name, slowest)
+                tasks = {task.id: task for task in await task_store.get_many(connection, ids)}
+                found = msgspec.structs.replace(found, slowest=tuple(tasks[each] for each in ids))
     if found is None:
-        raise _no_group(name)
+        raise no_group(name)
     return found
 
 
@@ -79,7 +110,7 @@ async def read(
     streams: Streams = BOTH if stream is None else (stream,)
     members = await _members(found, name, 0)
     if not members:
-        raise _no_group(name)
+        raise no_group(name)
     return StreamResponse(_texts(found, name, members, streams, view))
 
 
@@ -138,12 +169,12 @@ async def watch(
     found = services(request)
     streams: Streams = BOTH if stream is None else (stream,)
     if "\0" in name:
-        raise _no_group(name)
+        raise no_group(name)
     with ExitStack() as holding:
         over = holding.enter_context(found.audience.seat(who_asks(request)))
         group = holding.enter_context(found.groups.watching(name))
         if not await group.known(freshly=True):
-            raise _no_group(name)
+            raise no_group(name)
         if group.too_many:
             raise ProblemError(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -168,4 +199,4 @@ def _resumed(group: GroupTail, text: str) -> GroupPosition:
     return group.reopen(position.counted(group.ids), group.ids)
 
 
-HANDLERS = [show, read, watch]
+HANDLERS = [list_groups, show, read, watch]

@@ -33,13 +33,19 @@ WITH new AS (
     )
     ORDER BY place
     ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
-    RETURNING id, status, lane, priority, queue_seq, key, day
+    RETURNING id, status, lane, priority, queue_seq, key, group_name, day
 ),
 noted AS (
     INSERT INTO audit (who, action, task, tasks)
     SELECT $1, 'tasks submitted', min(id), count(*) FROM new HAVING count(*) > 0
+),
+-- In their order, so that two submissions that bring the same groups wait for each other one way.
+named AS (
+    INSERT INTO groups (name)
+    SELECT DISTINCT group_name FROM new WHERE group_name IS NOT NULL ORDER BY group_name
+    ON CONFLICT (name) DO NOTHING
 )
-SELECT * FROM new;
+SELECT id, status, lane, priority, queue_seq, key FROM new;
 
 -- name: find_keys
 SELECT key, key_digest, id, status FROM tasks WHERE key = ANY ($1::text[]);
@@ -124,14 +130,6 @@ SET status = 'pending', queue_seq = nextval('queue_seq'), failures = 0, crashes 
 FROM finished
 WHERE tasks.id = finished.id
 RETURNING tasks.lane, tasks.priority, tasks.queue_seq;
-
--- name: group_counts
--- $2: the reasons that blame a machine.
-SELECT status, count(*), min(submitted_at), max(finished_at),
-    count(*) FILTER (WHERE status = 'failed' AND reason = ANY ($2::text[]))
-FROM tasks
-WHERE group_name = $1
-GROUP BY status;
 
 -- name: promote_due
 -- Tasks whose time has come join the end of their queue.

@@ -15,10 +15,8 @@ from api.store import Connection
 from api.store import secrets as secret_store
 from api.store.lanes import Needs
 from schema.tasks import (
-    INFRASTRUCTURE,
     ISOLATION_LABEL,
     Attempt,
-    Group,
     Isolation,
     Status,
     Submission,
@@ -243,22 +241,6 @@ async def retry(
     """Queue a finished task again; None when it is not finished, or went on to another attempt."""
     row = await connection.fetchrow(_SQL["retry"], task, after_attempt, who)
     return None if row is None else Queued(*row)
-
-
-async def group(connection: Connection, name: str) -> Group | None:
-    """Counts and times of a group; None when no task names it."""
-    rows = await connection.fetch(_SQL["group_counts"], name, list(INFRASTRUCTURE))
-    if not rows:
-        return None
-    open_ = any(row[3] is None for row in rows)
-    return Group(
-        name=name,
-        counts={row[0]: row[1] for row in rows},
-        infrastructure=sum(row[4] for row in rows),
-        total=sum(row[1] for row in rows),
-        submitted_at=min(row[2] for row in rows),
-        finished_at=None if open_ else max(row[3] for row in rows),
-    )
 
 
 async def promote_due(connection: Connection) -> list[Queued]:

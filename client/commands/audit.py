@@ -12,7 +12,7 @@ from schema.audit import AuditEntry
 _PAGE = 1000
 
 
-@click.command("audit")
+@click.command("audit", epilog="Example: dw audit -n 10")
 @click.option("--limit", "-n", type=click.IntRange(min=1), default=50, show_default=True)
 @json_option
 def command(limit: int, as_json: bool) -> int:
@@ -66,6 +66,7 @@ def _table(entries: list[AuditEntry]) -> None:
 def _about(entry: AuditEntry) -> str:
     if entry.task is None:
         return entry.about or ""
+    of = f" of group {entry.about}" if entry.about else ""
     if entry.tasks == 1:
-        return f"task {entry.task}"
-    return f"{entry.tasks:,} tasks, the first is {entry.task}"
+        return f"task {entry.task}{of}"
+    return f"{entry.tasks:,} tasks{of}, the first is {entry.task}"

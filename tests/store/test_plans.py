@@ -77,7 +77,12 @@ _HOT = [
      {"tasks_pkey", "attempts_pkey"}),
     ("results", "pulled_attempts", "ARRAY[7]::bigint[]", {"tasks_pkey", "attempts_pkey"}),
     ("tasks", "find_keys", "ARRAY['key 5']", {"tasks_key"}),
-    ("tasks", "group_counts", "'group 5', ARRAY['agent_lost']", {"tasks_group"}),
+    ("groups", "count_many", "ARRAY['group 5'], ARRAY['agent_lost']", {"tasks_group"}),
+    ("groups", "list_slowest", "'group 5', 5", {"tasks_group"}),
+    ("groups", "find_last", "'group 5'", {"tasks_group"}),
+    ("groups", "cancel_some", "'group 5', 0, 9999999, 1000, 'me'", {"tasks_group", "tasks_pkey"}),
+    ("groups", "retry_some", "'group 5', 0, 9999999, 1000, ARRAY['succeeded'], NULL, 'me'",
+     {"tasks_group", "tasks_pkey"}),
     ("tasks", "cancel", "7, 'tester'", {"tasks_pkey"}),
     ("tasks", "promote_due", "", {"tasks_due"}),
     ("tasks", "next_due", "", {"tasks_due"}),
@@ -154,11 +159,7 @@ async def test_a_result_finds_its_task_by_number_whatever_the_statistics_say(
 
 
 _OF_AGENTS = [
-    *(
-        each
-        for each in _HOT
-        if each[0] not in {"logs", "live", "explain"} and each[1] != "group_counts"
-    ),
+    *(each for each in _HOT if each[0] not in {"logs", "live", "explain", "groups"}),
     ("sessions", "find_many", "ARRAY['x']::bytea[]", {"sessions_digest_key"}),
 ]
 

@@ -286,44 +286,6 @@ async def test_a_list_is_filtered_and_goes_on_below_its_cursor(
         assert await store.list_ids(connection, **(everything | changed)) == expected, changed
 
 
-async def test_a_group_counts_its_tasks_and_knows_when_it_is_over(
-    connection: asyncpg.Connection,
-) -> None:
-    """A test run is over when its last task is."""
-    assert await store.group(connection, "run 1") is None
-    numbers = [await submit(connection, group="run 1") for _ in range(3)]
-    await store.cancel(connection, numbers[0], "tester")
-    group = await store.group(connection, "run 1")
-    assert group is not None
-    assert (group.counts, group.total) == ({"cancelled": 1, "pending": 2}, 3)
-    assert group.finished_at is None
-    for number in numbers[1:]:
-        await store.cancel(connection, number, "tester")
-    group = await store.group(connection, "run 1")
-    assert group is not None
-    assert group.counts == {"cancelled": 3}
-    assert group.finished_at is not None
-    assert group.finished_at >= group.submitted_at
-
-
-async def test_a_group_tells_machines_that_failed_from_tasks_that_failed(
-    connection: asyncpg.Connection,
-) -> None:
-    """Whoever reads a nightly run must know whether to look at the tests or at the farm."""
-    owner = await session(connection)
-    for outcome, reason in (
-        ("failed", "exit"), ("failed", "timeout"), ("succeeded", "exit"),
-        ("cancelled", "cancelled"), ("lost", "agent_lost"), ("lost", "agent_lost"),
-        ("unstarted", "spawn_error"),
-    ):  # fmt: skip
-        task = await running(connection, owner, needs="mixed", group="mixed")
-        await result_store.finish_many(connection, [ended(task, owner, outcome, reason)], 1)
-    group = await store.group(connection, "mixed")
-    assert group is not None
-    assert group.counts == {"failed": 5, "succeeded": 1, "cancelled": 1}
-    assert group.infrastructure == 3
-
-
 async def test_the_queue_is_counted_by_status(connection: asyncpg.Connection) -> None:
     """What `/metrics` says of the present; what is over does not count."""
     await connection.execute("DELETE FROM tasks")

@@ -21,6 +21,8 @@ def _routed(raw: str) -> str:
         ("/groups/a%2Fb/logs", "/groups/a%2Fb/logs"),
         ("/groups/a/b/logs/live", "/groups/a%2Fb/logs/live"),
         ("/groups/a%2Flogs", "/groups/a%2Flogs"),
+        ("/groups/a/b/cancel", "/groups/a%2Fb/cancel"),
+        ("/groups/a/b/retry", "/groups/a%2Fb/retry"),
         ("/tasks/1/logs", "/tasks/1/logs"),
         ("/%67roups/a", "/groups/a"),
     ],
@@ -30,7 +32,7 @@ def test_the_name_is_one_segment(raw: str, path: str) -> None:
     assert _routed(raw) == path
 
 
-@given(st.text(min_size=1, max_size=30), st.sampled_from(["", "/logs", "/logs/live"]))
+@given(st.text(min_size=1, max_size=30), st.sampled_from(["", "/logs", "/logs/live", "/cancel"]))
 def test_a_quoted_name_comes_back(name: str, behind: str) -> None:
     """Whatever it is."""
     path = _routed(f"/groups/{quote(name, safe='')}{behind}")
