@@ -3,36 +3,43 @@
 Commands are loaded when they are used, so that `dw --help` answers at once.
 """
 
+import difflib
 import importlib
 import sys
-from typing import cast
 
 import click
+from click.shell_completion import CompletionItem
 
 _COMMANDS = {
     "submit": "Hand over a shell command, or a file of them.",
+    "watch": "Show a group while it runs: progress, last lines, failures.",
     "ls": "List tasks, newest first.",
     "show": "Show everything about tasks.",
+    "group": "Show a group: counts, failures and their last lines, slowest.",
     "explain": "Tell why tasks are still pending.",
-    "logs": "Write a task's log, once or as it grows.",
+    "logs": "Write a task's log, or a group's, once or as it grows.",
     "wait": "Wait until tasks have ended.",
     "cancel": "End tasks, or keep them from starting.",
     "retry": "Run finished tasks once more.",
+    "top": "Show agents, slots, the queue and rates as they change.",
     "agents": "List agents and what they offer.",
     "token": "Make, list and revoke tokens.",
     "audit": "List what people did, newest first.",
+    "completion": "Write a script that completes words in a shell.",
+    "help": "Tell about dw, or about one command.",
 }
 """Name to summary; `client.commands.NAME` holds the click command `command`."""
 
 _EPILOG = """\b
 Environment:
   API_URL   the server; http://127.0.0.1:3000 unless set
-  TOKEN     sent as "Authorization: Bearer"; NO_COLOR for no colours
+  TOKEN     sent as "Authorization: Bearer"
   CA_FILE   authorities to trust for https, instead of the system's
+  NO_COLOR  no colours; --color=always or never wins
 
 \b
 Exit codes:
-  0    done; with --wait and `dw wait`: every task succeeded
+  0    done; `dw wait`, `dw watch`, --wait: every task succeeded
   1    a command failed, was killed by a signal, or took too long
   2    wrong usage, or the server refused (such as an unknown id)
   3    machines are to blame (agent_lost, spawn_error), no command
@@ -50,8 +57,9 @@ Examples:
   dw submit -- make test              several words: each stays one word
   dw submit 'make test | tail -n 5'   one word: a shell line as it is
   dw submit --follow --needs os=android-15 -- ./run-ui-tests
-  dw submit --file tests.txt --group nightly --wait
-  dw ls --group nightly --status failed
+  dw submit --file tests.txt --group nightly
+  dw watch nightly
+  dw retry --group nightly --failed
 """
 
 
@@ -69,7 +77,25 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"client.commands.{cmd_name}")
-        return cast("click.Command", module.command)
+        return _with_color(module.command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the commands that are spelt alike where there is none of that name."""
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            near = " or ".join(difflib.get_close_matches(args[0], _COMMANDS))
+            ctx.fail(f"No such command {args[0]!r}.{near and f' Did you mean {near}?'}")
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer names without importing anything."""
+        offered = [
+            CompletionItem(name, help=summary)
+            for name, summary in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return offered + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the summaries without importing anything."""
@@ -78,15 +104,43 @@ class _LazyGroup(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
+def _color(ctx: click.Context, _: click.Parameter, when: str | None) -> None:
+    """Contexts below this one inherit it; None lets each stream decide."""
+    if when is not None:
+        ctx.color = {"always": True, "never": False}.get(when)
+
+
+def _color_option() -> click.Option:
+    return click.Option(
+        ["--color", "--colour"],
+        type=click.Choice(["auto", "always", "never"]),
+        callback=_color,
+        expose_value=False,
+        is_eager=True,
+        help="Colours: auto is for terminals, without NO_COLOR.",
+    )
+
+
+def _with_color(command: click.Command) -> click.Command:
+    """Add the option to a command, and to those below it: people write it at the end."""
+    if not any(param.name == "color" for param in command.params):
+        command.params.append(_color_option())
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _with_color(below)
+    return command
+
+
 @click.group(
     cls=_LazyGroup,
+    params=[_color_option()],
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def dw() -> None:
     """Run shell tasks on other machines, and read what they wrote.
 
-    `dw COMMAND --help` tells about one command. With --json, every command writes one JSON
+    `dw help COMMAND` tells about one command. With --json, every command writes one JSON
     object a line: for programs.
     """
 

@@ -25,26 +25,31 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Literal, Self, TypeVar, get_args
+from typing import Self, TypeVar
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
-from msgspec import Struct
 
 from client import live
-from client.errors import BrokenOffError, DwError, UnreadableError
+from client.errors import DwError, UnreadableError
 from client.live import LiveEvent
+from client.logs import ALL_LINES, Lines, Log
 from client.settings import DEFAULT_URL
 from client.transport import Params, Patience, Transport
 from client.waiting import Progress, Waited, wait, wait_drained
 from schema.audit import AuditPage
 from schema.explain import Explanation
+from schema.logs import LogPage
+from schema.queue import Queue
 from schema.sessions import Agent, DrainAsked
 from schema.tasks import (
     MAX_TASKS_PER_SUBMISSION,
+    FinalStatus,
     Group,
-    LogState,
+    GroupCancelled,
+    GroupPage,
+    GroupRetried,
+    GroupRetry,
     Retry,
     Status,
     Stream,
@@ -56,73 +61,9 @@ from schema.tasks import (
 from schema.tokens import Role, Token, TokenMade, TokenNew
 
 T = TypeVar("T")
-Timestamps = Literal["iso", "elapsed", "none"]
 
 BODY_BYTES = 4 * 1024 * 1024
 """The most of one submission's body: servers bound what they read."""
-
-_STATES: dict[str, LogState] = {state: state for state in get_args(LogState)}
-
-
-class Lines(Struct, frozen=True, kw_only=True):
-    """Which lines of a log, and what stands before each."""
-
-    line: int | None = None
-    """The first one, by its number."""
-    tail: int | None = None
-    """So many at the end; with `grep`, of those that have it."""
-    grep: str | None = None
-    """Only those that have this text."""
-    wildcards: bool = False
-    """`*` in it stands for any run of characters."""
-    ignore_case: bool = False
-    """Of ASCII letters."""
-    numbers: bool = False
-    timestamps: Timestamps = "none"
-
-    def params(self) -> dict[str, str | int | None]:
-        """What was asked for, as parameters of a request."""
-        flags = ("wildcards", "ignore_case", "numbers")
-        return {
-            "line": self.line,
-            "tail": self.tail,
-            "grep": self.grep,
-            "timestamps": None if self.timestamps == "none" else self.timestamps,
-            **{name: "true" for name in flags if getattr(self, name)},
-        }
-
-
-ALL_LINES = Lines()
-
-
-class Log:
-    """A log that is being read: iterate over it for its bytes, in pieces of any size."""
-
-    def __init__(self, reply: aiohttp.ClientResponse, url: str) -> None:
-        self.state: LogState = _STATES.get(reply.headers.get("Log-State", ""), "open")
-        """What the log said of itself when the reading began."""
-        self._missing = reply.headers.get("Log-Missing", "")
-        self._reply = reply
-        self._url = url
-
-    def missing(self, stream: Stream) -> list[tuple[int, int]]:
-        """Byte ranges of a stream that this reading steps over: first, and one past the last."""
-        ranges = []
-        for each in self._missing.split(", "):
-            name, _, range_ = each.partition("=")
-            first, _, last = range_.partition("-")
-            if name == stream and first.isdecimal() and last.isdecimal():
-                ranges.append((int(first), int(last) + 1))
-        return ranges
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        received = 0
-        try:
-            async for piece in self._reply.content.iter_any():
-                received += len(piece)
-                yield piece
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise BrokenOffError(self._url, received) from error
 
 
 class Client:
@@ -211,12 +152,34 @@ class Client:
         async with self._http.stream(path, params) as reply:
             yield Log(reply, f"{self.url}{path}")
 
+    async def log_page(
+        self,
+        task_id: int,
+        *,
+        stream: Stream | None = None,
+        attempt: int | None = None,
+        lines: Lines = ALL_LINES,
+        most: int | None = None,
+    ) -> LogPage:
+        """Read at most so many lines, with their numbers and times; NotFoundError.
+
+        From `lines.line` on, or with `lines.tail` that many at the end.
+        """
+        params = lines.params() | {"numbers": None, "timestamps": None, "lines": most}
+        if lines.tail is not None:
+            params |= {"tail": "true", "lines": lines.tail}
+        path = f"/tasks/{task_id}/logs/lines"
+        reply = await self._http.request(
+            "GET", path, _given(stream=stream, attempt=attempt, **params)
+        )
+        return self._decode(reply, LogPage)
+
     @asynccontextmanager
     async def group_logs(
         self, name: str, *, stream: Stream | None = None, lines: Lines = ALL_LINES
     ) -> AsyncIterator[Log]:
         """Read the logs of all tasks of a group, as `task:line:text`. NotFoundError."""
-        path = f"/groups/{quote(name, safe='')}/logs"
+        path = f"{_of_group(name)}/logs"
         params = _given(stream=stream, **lines.params())
         async with self._http.stream(path, params) as reply:
             yield Log(reply, f"{self.url}{path}")
@@ -238,7 +201,7 @@ class Client:
 
         With `tail`, tasks that have ended are left out. NotFoundError.
         """
-        path = f"/groups/{quote(name, safe='')}/logs/live"
+        path = f"{_of_group(name)}/logs/live"
         return live.events(self._http, path, _given(stream=stream, tail=tail), last="done")
 
     async def explain(self, task_id: int) -> Explanation:
@@ -262,10 +225,44 @@ class Client:
             await self._http.request("POST", f"/tasks/{task_id}/retry", body=body), Task
         )
 
-    async def group(self, name: str) -> Group:
-        """How far the tasks of a group are; NotFoundError where it has none."""
-        path = f"/groups/{quote(name, safe='')}"
-        return self._decode(await self._http.request("GET", path), Group)
+    async def groups(
+        self, *, contains: str | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> GroupPage:
+        """Groups with their counts, newest first; `contains`: in the name, in whatever case."""
+        params = _given(contains=contains, limit=limit, cursor=cursor)
+        return self._decode(await self._http.request("GET", "/groups", params), GroupPage)
+
+    async def group(self, name: str, *, slowest: int | None = None) -> Group:
+        """How far the tasks of a group are; NotFoundError where it has none.
+
+        `slowest`: also so many tasks that run, or ran, the longest.
+        """
+        reply = await self._http.request("GET", _of_group(name), _given(slowest=slowest))
+        return self._decode(reply, Group)
+
+    async def cancel_group(self, name: str) -> GroupCancelled:
+        """Ask that all tasks of a group end; NotFoundError."""
+        return self._decode(
+            await self._http.request("POST", f"{_of_group(name)}/cancel"), GroupCancelled
+        )
+
+    async def retry_group(
+        self, name: str, status: Sequence[FinalStatus] = ("failed",)
+    ) -> GroupRetried:
+        """Run those tasks of a group once more that have ended so by now; NotFoundError."""
+        now = (await self.group(name)).counted_at
+        body = msgspec.json.encode(GroupRetry(tuple(status), now))
+        return self._decode(
+            await self._http.request("POST", f"{_of_group(name)}/retry", body=body), GroupRetried
+        )
+
+    async def queue(self) -> Queue:
+        """How much waits, and for what kind of agent."""
+        return self._decode(await self._http.request("GET", "/queue"), Queue)
+
+    async def metrics(self) -> str:
+        """Counters of the machine that answers, in Prometheus' text form."""
+        return (await self._http.request("GET", "/metrics")).decode(errors="replace")
 
     async def agents(self, *, ended: bool = False, name: str | None = None) -> list[Agent]:
         """Agents that live, of that name if one is given; also those that have ended."""
@@ -335,6 +332,10 @@ class Client:
             return msgspec.json.decode(body, type=kind)
         except msgspec.DecodeError as error:
             raise UnreadableError(self.url, 200, str(error)) from error
+
+
+def _of_group(name: str) -> str:
+    return f"/groups/{quote(name, safe='')}"
 
 
 def _given(**params: str | int | None) -> Params:

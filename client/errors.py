@@ -129,3 +129,9 @@ def describe(error: BaseException) -> str:
     text = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
     # asyncio writes "Connect call failed ('127.0.0.1', 3000)" into strerror of what it wraps.
     return "connection refused" if isinstance(inner, ConnectionRefusedError) else text
+
+
+def first_of(errors: BaseExceptionGroup) -> BaseException:
+    """Unwrap what went wrong in a TaskGroup, however deep: `dw` tells one thing."""
+    first = errors.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -11,7 +11,7 @@ from client.commands.running import complain, console, json_option, run, write_j
 from schema.sessions import Agent
 
 
-@click.group("agents", invoke_without_command=True)
+@click.group("agents", epilog="Example: dw agents --json", invoke_without_command=True)
 @click.option("--all", "ended", is_flag=True, help="Also agents that have ended.")
 @json_option
 @click.pass_context

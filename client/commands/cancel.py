@@ -4,14 +4,15 @@ import click
 
 from client import render
 from client.client import Client
-from client.commands.running import IDS, each, json_option, run, write_json
-from client.waiting import pages
-from schema.tasks import Task
+from client.commands.near import group_hints
+from client.commands.running import each, json_option, run, write_json
+from client.commands.types import IDS, group_option
+from schema.tasks import GroupCancelled, Task
 
 
-@click.command("cancel")
+@click.command("cancel", epilog="Examples: dw cancel 17 18, dw cancel --group nightly")
 @IDS
-@click.option("--group", "-g", help="Every task of this group that has not ended.")
+@group_option("Every task of this group that has not ended.")
 @json_option
 def command(ids: tuple[int, ...], group: str | None, as_json: bool) -> int:
     """End tasks, or keep them from starting.
@@ -22,11 +23,14 @@ def command(ids: tuple[int, ...], group: str | None, as_json: bool) -> int:
         raise click.UsageError("name tasks or a group: dw cancel ID..., dw cancel --group G")
 
     async def main(dw: Client) -> int:
-        wanted: list[int] = list(ids)
         if group:
-            await dw.group(group)
-            open_tasks = pages(dw, group=group, status=("pending", "scheduled", "in_progress"))
-            wanted = [task.id async for task in open_tasks]
+            async with group_hints(dw, group):
+                done = await dw.cancel_group(group)
+            if as_json:
+                write_json([done])
+            else:
+                click.echo(f"group {render.one_line(group)}: {_said_of(done)}")
+            return 0
 
         async def one(task_id: int) -> None:
             task = await dw.cancel(task_id)
@@ -35,7 +39,7 @@ def command(ids: tuple[int, ...], group: str | None, as_json: bool) -> int:
             else:
                 click.echo(f"task {task.id} {_said(task)}")
 
-        return await each(wanted, one)
+        return await each(dw, ids, one)
 
     return run(main)
 
@@ -44,3 +48,12 @@ def _said(task: Task) -> str:
     if task.status == "in_progress":
         return f"is being ended by {render.one_line(task.agent or 'its agent')}"
     return task.status if task.status == "cancelled" else f"had ended: {render.status(task)}"
+
+
+def _said_of(done: GroupCancelled) -> str:
+    if not done.cancelled and not done.asked:
+        return "all its tasks had ended"
+    parts = [f"{done.cancelled:,} cancelled"] if done.cancelled else []
+    if done.asked:
+        parts.append(f"{done.asked:,} {'is' if done.asked == 1 else 'are'} being ended")
+    return ", ".join(parts)

@@ -7,14 +7,15 @@ import click
 
 from client import render
 from client.client import Client
+from client.commands.near import agent_hints
 from client.commands.running import complain, json_option, run, write_json
-from client.commands.types import DURATION
+from client.commands.types import AGENT, DURATION
 
 _LINE_EVERY_S = 5.0
 
 
-@click.command("drain")
-@click.argument("name", metavar="NAME")
+@click.command("drain", epilog="Example: dw agents drain farm-3 --wait --at-most 2h")
+@AGENT
 @click.option("--wait", "-w", "waiting", is_flag=True, help="Until it has ended.")
 @click.option("--at-most", type=DURATION, metavar="TIME", help="Give up after 90, 30s, 5m, 2h.")
 @json_option
@@ -29,7 +30,8 @@ def command(name: str, waiting: bool, at_most: float | None, as_json: bool) -> i
     shown = render.one_line(name)
 
     async def main(dw: Client) -> int:
-        asked = await dw.drain(name)
+        async with agent_hints(dw, name):
+            asked = await dw.drain(name)
         if as_json:
             write_json([asked])
         elif asked.agents == 1:

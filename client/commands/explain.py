@@ -4,10 +4,11 @@ import click
 
 from client import render
 from client.client import Client
-from client.commands.running import IDS, each, json_option, run, write_json
+from client.commands.running import each, json_option, run, write_json
+from client.commands.types import IDS
 
 
-@click.command("explain")
+@click.command("explain", epilog="Example: dw explain 17")
 @IDS
 @json_option
 def command(ids: tuple[int, ...], as_json: bool) -> int:
@@ -21,8 +22,10 @@ def command(ids: tuple[int, ...], as_json: bool) -> int:
             if as_json:
                 write_json([explained])
                 return
-            click.echo(f"task {task_id} is {explained.status}. {render.one_line(explained.text)}")
+            waits = explained.status in {"pending", "scheduled"}
+            said = f"task {task_id} is {explained.status}:" if waits else f"task {task_id}:"
+            click.echo(f"{said} {render.one_line(explained.text)}")
 
-        return await each(ids, one)
+        return await each(dw, ids, one)
 
     return run(main)

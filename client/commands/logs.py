@@ -1,7 +1,7 @@
 """`dw logs`."""
 
-import os
 import sys
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import get_args
 
@@ -10,11 +10,17 @@ import msgspec
 from msgspec import UNSET
 
 from client import outcome, render
-from client.client import Client, Lines, Log, Timestamps
-from client.commands.running import complain, run, write
+from client.client import Client
+from client.commands.logs_json import follow_json, write_pages
+from client.commands.near import group_hints, task_hints
+from client.commands.running import coloured, complain, run, write
+from client.commands.types import ID, group_option
+from client.commands.watch_lines import write_events
 from client.following import STREAMS, follow
 from client.group_following import follow_group
-from schema.logs import LogOver, TaskEnded
+from client.live import LiveEvent
+from client.logs import Lines, Log, Timestamps
+from schema.logs import MAX_PAGE_LINES, LogOver, TaskEnded
 from schema.tasks import LogState, Stream, Task
 
 _ABOUT: dict[LogState, str] = {
@@ -25,15 +31,12 @@ _ABOUT: dict[LogState, str] = {
     "undeclared": "its agent never said how much there was: this is what arrived",
     "expired": "this log is older than the server keeps logs",
 }
-_LOST: tuple[LogState, ...] = ("damaged", "missing", "expired")
-"""Worst first."""
-
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_red")
 
 
-@click.command("logs")
-@click.argument("task_id", metavar="[ID]", type=click.IntRange(min=1), required=False)
-@click.option("--group", metavar="NAME", help="Of all its tasks, each line with its task's number.")
+@click.command("logs", epilog="Examples: dw logs -f 17, dw logs --group nightly --grep 'timed out'")
+@ID
+@group_option("Of all its tasks, each line with its task's number.")
 @click.option("-f", "--follow", "following", is_flag=True, help="Write more as it arrives.")
 @click.option("--stream", type=click.Choice(get_args(Stream)), help="Only this one.")
 @click.option("--tail", type=click.IntRange(0, 10_000), metavar="N", help="Only the last N lines.")
@@ -50,12 +53,14 @@ _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_red")
     help="When each line was written.",
 )
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Not the newest one.")
+@click.option("--json", "as_json", is_flag=True, help="An object for each line; -f: for events.")
 def command(
     task_id: int | None,
     group: str | None,
     following: bool,
     stream: Stream | None,
     attempt: int | None,
+    as_json: bool,
     **options: object,
 ) -> int:
     """Write a task's log: bytes as they are.
@@ -66,25 +71,59 @@ def command(
     lines = msgspec.convert(options, Lines)
     if (task_id is None) == (group is None):
         raise click.UsageError("name a task or a group: dw logs ID, dw logs --group NAME")
-    if following and (attempt is not None or lines != Lines(tail=lines.tail)):
-        raise click.UsageError("-f writes the newest log as it is: with --tail and --stream only")
-    if group is not None and (attempt is not None or lines.line is not None):
-        raise click.UsageError("--group goes without --attempt and --line")
+    if wrong := _wrong(
+        lines, attempt, of_group=group is not None, following=following, as_json=as_json
+    ):
+        raise click.UsageError(wrong)
 
     async def main(dw: Client) -> int:
         if task_id is None:
             assert group is not None
+            async with group_hints(dw, group):
+                return await _of_group(dw, group, stream, lines, following, as_json)
+        async with task_hints(dw):
+            if as_json and following:
+                return await follow_json(dw, task_id, stream, lines.tail)
+            if as_json:
+                return _tell(await write_pages(dw, task_id, stream, attempt, lines), task_id)
             if following:
-                return await _follow_group(dw, group, stream, lines.tail)
-            async with dw.group_logs(group, stream=stream, lines=lines) as log:
-                return await _write(log)
-        if following:
-            return _end(await follow_here(dw, task_id, stream, lines.tail), stream)
-        async with dw.logs(task_id, stream=stream, attempt=attempt, lines=lines) as log:
-            await _write(log)
-            return _tell(log.state, task_id)
+                return _end(await follow_here(dw, task_id, stream, lines.tail), stream)
+            async with dw.logs(task_id, stream=stream, attempt=attempt, lines=lines) as log:
+                await _write(log)
+                return _tell(log.state, task_id)
 
     return run(main)
+
+
+def _wrong(
+    lines: Lines, attempt: int | None, *, of_group: bool, following: bool, as_json: bool
+) -> str | None:
+    """Name options that do not go together."""
+    if following:
+        if attempt is not None or lines != Lines(tail=lines.tail):
+            return "-f writes the newest log as it is: with --tail and --stream only"
+    elif of_group:
+        if attempt is not None or lines.line is not None:
+            return "--group goes without --attempt and --line"
+        if as_json:
+            return "--json of a group goes with -f"
+    elif (
+        as_json
+        and lines.tail is not None
+        and (lines.grep is not None or lines.tail > MAX_PAGE_LINES)
+    ):
+        return f"--json goes with --tail up to {MAX_PAGE_LINES}, without --grep"
+    return None
+
+
+async def _of_group(
+    dw: Client, group: str, stream: Stream | None, lines: Lines, following: bool, as_json: bool
+) -> int:
+    if not following:
+        async with dw.group_logs(group, stream=stream, lines=lines) as log:
+            return await _write(log)
+    async with aclosing(dw.live_group(group, stream=stream, tail=lines.tail)) as events:
+        return await (write_events(events, output=True) if as_json else _follow_group(events))
 
 
 async def _write(log: Log) -> int:
@@ -116,7 +155,7 @@ async def follow_here(
     return await follow(dw, task_id, put, streams=streams, tail=tail, changed=changed)
 
 
-async def _follow_group(dw: Client, group: str, stream: Stream | None, tail: int | None) -> int:
+async def _follow_group(events: AsyncIterator[LiveEvent]) -> int:
     """Follow all tasks of a group, each line behind its task's number; returns the exit code."""
     worst = 0
 
@@ -126,22 +165,21 @@ async def _follow_group(dw: Client, group: str, stream: Stream | None, tail: int
 
     def told(log: LogOver) -> None:
         nonlocal worst
-        if log.state in _LOST:
+        if log.state in outcome.LOST:
             worst = _tell(log.state, log.task)
 
     def ended(end: TaskEnded) -> None:
         if end.status != "succeeded" or sys.stderr.isatty():
             complain(f"task {end.task} {render.ending(end)}")
 
-    async with aclosing(dw.live_group(group, stream=stream, tail=tail)) as events:
-        await follow_group(events, put, ended=ended, told=told)
+    await follow_group(events, put, ended=ended, told=told)
     return worst
 
 
 def _prefix(task: int, *, err: bool) -> bytes:
     """The number of a task, in a colour of its own where somebody sees it."""
     text = f"{task} | "
-    if (sys.stderr if err else sys.stdout).isatty() and not os.environ.get("NO_COLOR"):
+    if coloured(err=err):
         text = click.style(text, fg=_COLOURS[task % len(_COLOURS)])
     return text.encode()
 
@@ -151,11 +189,11 @@ def _end(task: Task, stream: Stream | None) -> int:
     if task.logs is UNSET:
         return 0
     states = {log.state for name, log in task.logs.items() if stream in (None, name)}
-    worst = next((state for state in _LOST if state in states), None)
+    worst = next((state for state in outcome.LOST if state in states), None)
     return _tell(worst, task.id) if worst else 0
 
 
 def _tell(state: LogState, task_id: int) -> int:
     if state in _ABOUT:
         complain(_ABOUT[state].format(id=task_id))
-    return outcome.LOG_MISSING if state in _LOST else 0
+    return outcome.LOG_MISSING if state in outcome.LOST else 0

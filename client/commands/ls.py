@@ -7,19 +7,21 @@ import click
 
 from client import outcome, render
 from client.client import Client
+from client.commands.completing import agent_names
 from client.commands.running import complain, console, json_option, run, write_json
+from client.commands.types import group_option
 from schema.tasks import Status, Task
 
 _PAGE = 500  # tasks a request
 
 
-@click.command("ls")
+@click.command("ls", epilog="Example: dw ls --group nightly --status failed")
 @click.option(
     "--status", "-s", multiple=True, type=click.Choice(get_args(Status)), help="May be repeated."
 )
-@click.option("--group", "-g", help="Of this group.")
+@group_option("Of this group.")
 @click.option("--name", help="Of this name, as a whole.")
-@click.option("--agent", help="Run by this agent.")
+@click.option("--agent", help="Run by this agent.", shell_complete=agent_names)
 @click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True)
 @json_option
 def command(

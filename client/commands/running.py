@@ -3,14 +3,16 @@
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterable
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 import msgspec
 
 from client import settings
 from client.client import Client
+from client.commands.near import newest
 from client.errors import (
     DeniedError,
     DwError,
@@ -19,6 +21,7 @@ from client.errors import (
     UnreachableError,
     UnreadableError,
 )
+from client.transport import Patience
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,18 +33,12 @@ _PIPE_WIDTH = 1000  # columns where nobody's screen ends: programs cut for thems
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
-HINTS: tuple[tuple[type[DwError], str], ...] = (
-    (UnreachableError, "is `just serve` running? Set API_URL for another server."),
-    (UnreadableError, "is API_URL right?"),
-    (DeniedError, "is TOKEN set, in force, and of that role?"),
-)
-
 
 class Failure(click.ClickException):
     """An error of the client, as people read it."""
 
     def __init__(self, error: DwError) -> None:
-        hint = next((text for kind, text in HINTS if isinstance(error, kind)), None)
+        hint = _hint(error, os.environ)
         super().__init__(f"{error}: {hint}" if hint else str(error))
         self.exit_code = error.exit_code  # type: ignore[misc] # click means it to be set
 
@@ -51,12 +48,41 @@ class Failure(click.ClickException):
         complain(self.message)
 
 
-def run(main: Callable[[Client], Awaitable[int]]) -> int:
+def _hint(error: DwError, environ: Mapping[str, str]) -> str | None:
+    """Tell what to do about it."""
+    if isinstance(error, UnreachableError):
+        there = " there? API_URL names the server"
+        default = "? API_URL is not set, so this is the default"
+        return f"is `just serve` running{there if environ.get('API_URL') else default}"
+    if isinstance(error, UnreadableError):
+        return "is API_URL right?"
+    if isinstance(error, DeniedError):
+        return _denied(error, given=bool(environ.get("TOKEN", "").strip()))
+    return None
+
+
+def _denied(error: DeniedError, *, given: bool) -> str:
+    if error.problem.status == HTTPStatus.FORBIDDEN:
+        return "ask an admin for a token of that role, and set TOKEN"
+    if given:
+        return "is TOKEN set to one that is in force there? It may be revoked, or another server's"
+    return "TOKEN is not set; an admin makes one: dw token new --role submit --name NAME"
+
+
+def run(
+    main: Callable[[Client], Awaitable[int]],
+    *,
+    notice: Callable[[DwError, float], None] | None = None,
+    patience: Patience | None = None,
+) -> int:
     """Run a command's body with a client; returns its exit code, or raises Failure."""
     where = settings.load(os.environ)
 
     async def inside() -> int:
-        async with Client(where.url, where.token, ca_file=where.ca_file, notice=_notice) as dw:
+        async with Client(
+            where.url, where.token, ca_file=where.ca_file, patience=patience,
+            notice=notice or tell_outage,
+        ) as dw:  # fmt: skip
             return await main(dw)
 
     try:
@@ -89,22 +115,46 @@ def write_json(items: Iterable[object]) -> None:
         write(msgspec.json.encode(item) + b"\n")
 
 
+def coloured(*, err: bool = False) -> bool:
+    """Tell whether colours are wanted there: `--color`, else NO_COLOR, else on terminals."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.color is not None:
+        return context.color
+    return (sys.stderr if err else sys.stdout).isatty() and not os.environ.get("NO_COLOR")
+
+
+def fullscreen() -> bool:
+    """Tell whether stdout is a terminal that can be drawn on."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
+
+
 def console(*, stderr: bool = False) -> "Console":
     """Where tables go. Not cut to any width when it is no terminal."""
     from rich.console import Console  # noqa: PLC0415 - 50 ms that --json and logs do not need
 
-    wide = not (sys.stderr if stderr else sys.stdout).isatty() and "COLUMNS" not in os.environ
-    return Console(stderr=stderr, highlight=False, emoji=False, width=_PIPE_WIDTH if wide else None)
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    wide = not terminal and "COLUMNS" not in os.environ
+    colours: Literal["auto", "standard"] | None = "auto" if terminal else "standard"
+    wanted = coloured(err=stderr)
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        emoji=False,
+        width=_PIPE_WIDTH if wide else None,
+        color_system=colours if wanted else None,
+        no_color=not wanted,  # or the environment's NO_COLOR would win over --color
+    )
 
 
-async def each(ids: Iterable[int], act: Callable[[int], Awaitable[None]]) -> int:
+async def each(dw: Client, ids: Iterable[int], act: Callable[[int], Awaitable[None]]) -> int:
     """Act on every task; a refusal is told and the rest go on. Returns the exit code."""
     code = 0
     for task_id in ids:
         try:
             await act(task_id)
         except NotFoundError:
-            complain(f"task {task_id}: there is no such task")
+            hint = await newest(dw)
+            complain(f"task {task_id}: there is no such task{hint and f'; {hint}'}")
             code = NotFoundError.exit_code
         except DeniedError:
             raise
@@ -114,8 +164,6 @@ async def each(ids: Iterable[int], act: Callable[[int], Awaitable[None]]) -> int
     return code
 
 
-def _notice(error: DwError, seconds: float) -> None:
+def tell_outage(error: DwError, seconds: float) -> None:
+    """Say that it is tried again, and for how long."""
     complain(f"{error}; trying again for {seconds:.0f} s")
-
-
-IDS = click.argument("ids", metavar="ID...", nargs=-1, type=click.IntRange(min=1))

@@ -8,14 +8,15 @@ from msgspec import UNSET
 
 from client import render
 from client.client import Client
-from client.commands.running import IDS, console, each, json_option, run, write_json
+from client.commands.running import console, each, json_option, run, write_json
+from client.commands.types import IDS
 from client.following import STREAMS
 from schema.tasks import Attempt, Task
 
 _NAMES_WIDTH = 11
 
 
-@click.command("show")
+@click.command("show", epilog="Example: dw show 17")
 @IDS
 @json_option
 def command(ids: tuple[int, ...], as_json: bool) -> int:
@@ -37,7 +38,7 @@ def command(ids: tuple[int, ...], as_json: bool) -> int:
             shown += 1
             _write(task)
 
-        return await each(ids, one)
+        return await each(dw, ids, one)
 
     return run(main)
 

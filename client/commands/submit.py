@@ -16,7 +16,7 @@ from client import outcome, render
 from client.client import Client
 from client.commands.logs import follow_here
 from client.commands.running import complain, json_option, run, write_json
-from client.commands.types import DURATION, MOMENT
+from client.commands.types import DURATION, MOMENT, group_option
 from client.commands.wait import wait_here
 from client.submissions import (
     BadInputError,
@@ -32,7 +32,14 @@ from schema.tasks import ISOLATIONS, Submission, Submitted
 _PIECES = 8  # of a list of ids
 
 
-@click.command("submit", context_settings={"allow_interspersed_args": False})
+_EPILOG = """\b
+Examples:
+  dw submit --follow --needs os=android-15 -- ./run-ui-tests
+  dw submit --file tests.txt --group nightly --timeout 10m --wait
+"""
+
+
+@click.command("submit", context_settings={"allow_interspersed_args": False}, epilog=_EPILOG)
 @click.argument("words", metavar="[--] COMMAND...", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "--file",
@@ -44,7 +51,7 @@ _PIECES = 8  # of a list of ids
     "Blank lines and # comments are skipped; other options are defaults.",
 )
 @click.option("--name", help="For people, instead of the command.")
-@click.option("--group", "-g", help="Tasks of one test run. Many tasks are given one.")
+@group_option("Tasks of one test run. Many tasks are given one.")
 @click.option(
     "--env",
     "-e",

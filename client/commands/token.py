@@ -11,7 +11,7 @@ from client.commands.running import complain, console, json_option, run, write_j
 from schema.tokens import Role, Token
 
 
-@click.group("token")
+@click.group("token", epilog="Example: dw token new --role submit --name ci")
 def command() -> None:
     """Make, list and revoke tokens.
 
@@ -20,7 +20,7 @@ def command() -> None:
     """
 
 
-@command.command("new")
+@command.command("new", epilog="Example: dw token new --role agent --name wall-3")
 @click.option("--role", type=click.Choice(get_args(Role)), required=True)
 @click.option("--name", metavar="NAME", required=True, help="For people, and for the audit.")
 @json_option
@@ -39,7 +39,7 @@ def new(role: Role, name: str, as_json: bool) -> int:
     return run(main)
 
 
-@command.command("ls")
+@command.command("ls", epilog="Example: dw token ls --all")
 @click.option("--all", "revoked", is_flag=True, help="Also those that were revoked.")
 @json_option
 def ls(revoked: bool, as_json: bool) -> int:
@@ -58,7 +58,7 @@ def ls(revoked: bool, as_json: bool) -> int:
     return run(main)
 
 
-@command.command("revoke")
+@command.command("revoke", epilog="Example: dw token revoke wall-3")
 @click.argument("name", metavar="NAME")
 @json_option
 def revoke(name: str, as_json: bool) -> int:

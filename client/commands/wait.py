@@ -10,17 +10,18 @@ import click
 
 from client import outcome, render
 from client.client import Client
-from client.commands.running import IDS, complain, console, json_option, run, write_json
-from client.commands.types import DURATION
+from client.commands.near import group_hints, task_hints
+from client.commands.running import complain, console, json_option, run, write_json
+from client.commands.types import DURATION, IDS, group_option
 from client.waiting import Progress, Waited, pages
 
 _SHOWN = 20  # tasks that did not succeed
 _LINE_EVERY_S = 5.0
 
 
-@click.command("wait")
+@click.command("wait", epilog="Example: dw wait --group nightly --at-most 2h")
 @IDS
-@click.option("--group", "-g", help="Every task of this group.")
+@group_option("Every task of this group.")
 @click.option("--at-most", type=DURATION, metavar="TIME", help="Give up after 90, 30s, 5m, 2h.")
 @json_option
 def command(ids: tuple[int, ...], group: str | None, at_most: float | None, as_json: bool) -> int:
@@ -39,8 +40,9 @@ async def wait_here(
 ) -> int:
     """Wait with progress on stderr, and tell the result on stdout; returns the exit code."""
     began = time.monotonic()
-    with _progress() as seen:
-        waited = await dw.wait(ids, group=group, seen=seen, at_most_s=at_most_s)
+    async with group_hints(dw, group) if group else task_hints(dw):
+        with _progress() as seen:
+            waited = await dw.wait(ids, group=group, seen=seen, at_most_s=at_most_s)
     if as_json:
         async for task in pages(dw, ids=ids or None, group=None if ids else group):
             write_json([task])

@@ -4,19 +4,33 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from aiohttp import web
 
 from schema.explain import Ended, Explanation
-from schema.logs import AttemptBegun, LogOver, Output, Piece, TaskEnded, TaskNow
+from schema.logs import (
+    AttemptBegun,
+    LogLine,
+    LogOver,
+    LogPage,
+    Output,
+    Piece,
+    TaskEnded,
+    TaskNow,
+)
 from schema.problems import Problem
+from schema.queue import Queue, QueueLane
 from schema.sessions import Agent, DrainAsked
 from schema.tasks import (
     FINAL,
     INFRASTRUCTURE,
     Group,
+    GroupCancelled,
+    GroupPage,
+    GroupRetried,
+    GroupRetry,
     LogState,
     Retry,
     Stream,
@@ -53,6 +67,8 @@ class Fake:
         self.faults: list[Callable[[web.Request], Awaitable[web.StreamResponse | None]]] = []
         """Each is used up by one request; null lets it through."""
         self.on_request: Callable[[web.Request], None] = lambda request: None
+        self.too_many = False
+        """No group can be followed."""
         self.url = ""
 
     def add(self, **fields: object) -> Task:
@@ -285,6 +301,8 @@ async def _live_group(request: web.Request) -> web.StreamResponse:
     """Only what a test wrote down."""
     fake = request.app[FAKE]
     fake.positions.append(request.headers.get("Last-Event-ID"))
+    if fake.too_many:
+        return problem(422, "Unprocessable Entity", "more than 10000 tasks")
     if not fake.scripts:
         return problem(404, "Not Found", f"no task names the group {request.match_info['name']!r}")
     out = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -326,23 +344,108 @@ async def _retry(request: web.Request) -> web.Response:
     return reply(fake.tasks[task.id])
 
 
-async def _group(request: web.Request) -> web.Response:
-    name = request.match_info["name"]
-    tasks = [task for task in request.app[FAKE].tasks.values() if task.group == name]
-    if not tasks:
-        return problem(404, "No such group", name)
-    counts = Counter(task.status for task in tasks)
+def _counted(fake: Fake, name: str) -> Group:
+    tasks = [task for task in fake.tasks.values() if task.group == name]
     lost = sum(task.status == "failed" and task.reason in INFRASTRUCTURE for task in tasks)
+    over = all(task.status in FINAL for task in tasks)
+    return Group(
+        name=name,
+        counts=dict(Counter(task.status for task in tasks)),
+        infrastructure=lost,
+        total=len(tasks),
+        submitted_at=NOW,
+        finished_at=NOW + timedelta(seconds=90) if over else None,
+        counted_at=NOW + timedelta(seconds=90),
+    )
+
+
+async def _group(request: web.Request) -> web.Response:
+    fake, name = request.app[FAKE], request.match_info["name"]
+    tasks = [task for task in fake.tasks.values() if task.group == name]
+    if not tasks:
+        return problem(404, "Not Found", f"no task names the group {name!r}")
+    found = _counted(fake, name)
+    if "slowest" in request.query:
+        ran = sorted((task for task in tasks if task.run_s), key=lambda task: -(task.run_s or 0))
+        found = msgspec.structs.replace(found, slowest=tuple(ran))
+    return reply(found)
+
+
+async def _groups(request: web.Request) -> web.Response:
+    """Newest first, as far as they have tasks."""
+    names = list(dict.fromkeys(
+        task.group for task in reversed(request.app[FAKE].tasks.values()) if task.group is not None
+    ))  # fmt: skip
+    found = [name for name in names if request.query.get("contains", "").lower() in name.lower()]
+    groups = tuple(_counted(request.app[FAKE], name) for name in found)
+    return reply(GroupPage(groups[: int(request.query.get("limit", 20))], None))
+
+
+async def _cancel_group(request: web.Request) -> web.Response:
+    fake, name = request.app[FAKE], request.match_info["name"]
+    tasks = [task for task in fake.tasks.values() if task.group == name]
+    if not tasks:
+        return problem(404, "Not Found", f"no task names the group {name!r}")
+    waits = [task for task in tasks if task.status in {"pending", "scheduled"}]
+    runs = [task for task in tasks if task.status == "in_progress"]
+    for task in waits:
+        fake.change(task.id, status="cancelled", reason="cancelled")
+    for task in runs:
+        fake.change(task.id, cancel_requested=True)
+    return reply(GroupCancelled(name, len(waits), len(runs)))
+
+
+async def _retry_group(request: web.Request) -> web.Response:
+    fake, name = request.app[FAKE], request.match_info["name"]
+    wanted = msgspec.json.decode(await request.read(), type=GroupRetry)
+    assert wanted.ended_before is not None
+    chosen = [
+        task for task in fake.tasks.values() if task.group == name and task.status in wanted.status
+    ]
+    for task in chosen:
+        fake.change(task.id, status="pending")
+    return reply(GroupRetried(name, len(chosen)))
+
+
+async def _queue(request: web.Request) -> web.Response:
+    counts = Counter(task.status for task in request.app[FAKE].tasks.values())
+    lanes = (QueueLane(needs=("gpu",), pending=counts["pending"], oldest=NOW),)
     return reply(
-        Group(
-            name=name,
-            counts=dict(counts),
-            infrastructure=lost,
-            total=len(tasks),
-            submitted_at=NOW,
-            finished_at=None,
+        Queue(
+            pending=counts["pending"],
+            scheduled=counts["scheduled"],
+            in_progress=counts["in_progress"],
+            lanes=lanes if counts["pending"] else (),
         )
     )
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    """Counters that grow with each look."""
+    count = request.app[FAKE].count("GET /metrics")
+    return web.Response(
+        text="# TYPE dw_tasks_submitted_total counter\n"
+        f"dw_tasks_submitted_total {100 * count}.0\n"
+        "# TYPE dw_results_total counter\n"
+        f'dw_results_total{{verdict="ok"}} {50 * count}.0\n'
+        f'dw_results_total{{verdict="stale"}} {7 * count}.0\n'
+    )
+
+
+async def _lines(request: web.Request) -> web.Response:
+    """Whole lines of stdout; three a page."""
+    fake, task, query = request.app[FAKE], _known(request), request.query
+    text = fake.logs.get((task.id, task.attempt, "stdout"), b"").decode().splitlines()
+    most = min(3, int(query.get("lines", 3)))
+    first = len(text) - most + 1 if "tail" in query else int(query.get("line", 1))
+    first = max(1, first)
+    page = tuple(
+        LogLine(line=number, stream="stdout", at_us=0, offset=0, text=text[number - 1])
+        for number in range(first, min(first + most, len(text) + 1))
+    )
+    after = first + most if first + most <= len(text) else None
+    return reply(LogPage(task=task.id, attempt=task.attempt, state=fake.log_state,
+                         total=len(text), lines=page, next=after, after=None))  # fmt: skip
 
 
 async def _agents(request: web.Request) -> web.Response:
@@ -377,6 +480,12 @@ async def serve() -> AsyncIterator[Fake]:
             web.post(r"/tasks/{id:\d+}/retry", _retry),
             web.get(r"/tasks/{id:\d+}/logs/live", _live),
             web.get(r"/tasks/{id:\d+}/explain", _explain),
+            web.get(r"/tasks/{id:\d+}/logs/lines", _lines),
+            web.get("/queue", _queue),
+            web.get("/metrics", _metrics),
+            web.get("/groups", _groups),
+            web.post("/groups/{name}/cancel", _cancel_group),
+            web.post("/groups/{name}/retry", _retry_group),
             web.get("/groups/{name}", _group),
             web.get("/groups/{name}/logs", _group_logs),
             web.get("/groups/{name}/logs/live", _live_group),

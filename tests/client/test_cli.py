@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from aiohttp import web
 from client.cli import dw as group
 from schema.logs import GroupNow, LogOver
 from schema.tasks import Task
-from tests.client.fake import Fake, event, output, until
+from tests.client.fake import Fake, event, output, problem, until
 from tests.client.fake import ended as of_end
 
 
@@ -65,6 +66,31 @@ def test_summaries_are_those_of_the_commands() -> None:
         assert command is not None
         assert command.name == name
         assert command.get_short_help_str(200)
+
+
+async def test_every_command_tells_what_it_does_with_an_example() -> None:
+    """Whoever asks for help wants to copy a line."""
+
+    def all_below(command: click.Command, context: click.Context) -> Iterator[click.Context]:
+        yield context
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                below = command.get_command(context, name)
+                assert below is not None
+                yield from all_below(below, click.Context(below, context, info_name=name))
+
+    for context in all_below(group, click.Context(group, info_name="dw")):
+        text = context.command.get_help(context)
+        assert "Example" in text, context.command_path
+        assert "--color" in text, context.command_path
+        assert context.command.help, context.command_path
+
+
+async def test_help_as_a_command() -> None:
+    """Of dw with the exit codes, of a command, of one below it."""
+    assert (await _dw(None, "help")).out == (await _dw(None, "--help")).out
+    for words in (["submit"], ["agents", "drain"]):
+        assert (await _dw(None, "help", *words)).out == (await _dw(None, *words, "-h")).out
 
 
 async def test_submit_one(fake: Fake) -> None:
@@ -162,8 +188,16 @@ async def test_submit_json(fake: Fake) -> None:
         (["logs", "--group", "g", "1"], "", "name a task or a group"),
         (["logs", "--group", "g", "--line", "3"], "", "without --attempt and --line"),
         (["explain"], "", "name a task"),
-        (["show", "x"], "", "not a valid"),
-        (["explode"], "", "No such command"),
+        (["show", "x"], "", "'x' is not a task's number"),
+        (["show", "0"], "", "'0' is not a task's number"),
+        (["retry", "--failed", "1"], "", "choose among a group's tasks"),
+        (["watch"], "", "Missing argument"),
+        (["group"], "", "Missing argument"),
+        (["logs", "--json", "--group", "g"], "", "goes with -f"),
+        (["completion", "tcsh"], "", "is not one of"),
+        (["help", "explode"], "", "there is no command 'explode'"),
+        (["explode"], "", "No such command 'explode'.\n"),
+        (["wach"], "", "No such command 'wach'. Did you mean watch?"),
     ],
 )
 async def test_wrong_usage(words: list[str], stdin: str, said: str) -> None:
@@ -195,6 +229,28 @@ async def test_no_server() -> None:
     ended = await _dw(None, "ls")
     assert ended.code == 5
     assert "cannot reach http://127.0.0.1:9 (connection refused): is `just serve`" in ended.err
+    assert "API_URL names the server" in ended.err
+
+
+async def test_no_token_or_the_wrong_one(fake: Fake) -> None:
+    """Three faults with three cures: none was sent, one that is unknown, one of another role."""
+
+    def refuse(status: int) -> None:
+        async def answer(_: web.Request) -> web.Response:
+            return problem(status, "Denied", "this needs a token with the role read")
+
+        fake.faults.append(answer)
+
+    for status, token, cure in (
+        (401, "", "TOKEN is not set; an admin makes one: dw token new"),
+        (401, "x", "is TOKEN set to one that is in force there?"),
+        (403, "x", "ask an admin for a token of that role"),
+    ):
+        refuse(status)
+        ended = await _dw(fake, "ls", TOKEN=token)
+        assert ended.code == 2
+        assert ended.err.startswith("dw: this needs a token with the role read: ")
+        assert cure in ended.err
 
 
 async def test_unknown_tasks(fake: Fake) -> None:
@@ -202,8 +258,31 @@ async def test_unknown_tasks(fake: Fake) -> None:
     fake.add(name="known")
     ended = await _dw(fake, "show", "9", "1")
     assert ended.code == 2
-    assert "task 9: there is no such task" in ended.err
+    assert ended.err == "dw: task 9: there is no such task; the newest is 1\n"
     assert "known" in ended.out
+    for words in (["logs", "9"], ["logs", "-f", "9"], ["wait", "9"]):
+        ended = await _dw(fake, *words)
+        assert ended.code == 2
+        assert "; the newest is 1" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["group"], ["watch"], ["wait", "-g"], ["cancel", "-g"], ["retry", "-g"], ["logs", "-fg"]],
+)
+async def test_an_unknown_group_names_what_is_near(fake: Fake, words: list[str]) -> None:
+    """Names of groups are long, and end in dates."""
+    assert (await _dw(fake, *words, "x")).err.endswith("; there are no groups yet\n")
+    for name in ("nightly-2026-11-23", "smoke", "nightly-2026-11-24"):
+        fake.add(group=name)
+    ended = await _dw(fake, *words, "nigthly-2026-11-24")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "dw: no task names the group 'nigthly-2026-11-24'; "
+        "did you mean nightly-2026-11-24 or nightly-2026-11-23?\n"
+    )
+    ended = await _dw(fake, *words, "zzz")
+    assert ended.err.endswith("; the newest group is nightly-2026-11-24\n")
 
 
 async def test_a_wait_shows_what_failed(fake: Fake) -> None:
@@ -308,7 +387,7 @@ async def test_a_group_is_followed_with_a_prefix_for_each_task(fake: Fake) -> No
 async def test_explain(fake: Fake) -> None:
     """A sentence, or an object."""
     fake.add(status="succeeded")
-    assert (await _dw(fake, "explain", "1")).out == "task 1 is succeeded. It is over.\n"
+    assert (await _dw(fake, "explain", "1")).out == "task 1: It is over.\n"
     explained = msgspec.json.decode((await _dw(fake, "explain", "1", "--json")).out)
     assert explained["reasons"][0]["kind"] == "ended"
     assert (await _dw(fake, "explain", "7")).code == 2
@@ -351,7 +430,18 @@ async def test_cancel_and_retry(fake: Fake) -> None:
     ]
     assert (await _dw(fake, "retry", "3")).out == "task 3 pending, after attempt 2\n"
     fake.change(3, status="failed")
-    assert (await _dw(fake, "retry", "--group", "g")).out == "task 3 pending, after attempt 2\n"
+    fake.add(status="cancelled", group="g")
+    assert (await _dw(fake, "retry", "--group", "g")).out == "group g: 1 task will run again\n"
+    ended = await _dw(fake, "retry", "--group", "g", "--failed")
+    assert ended == (0, "group g: no task has failed\n", "")
+    ended = await _dw(fake, "retry", "--group", "g", "--failed", "--cancelled", "--json")
+    assert ended.out == '{"name":"g","retried":1}\n'
+    ended = await _dw(fake, "cancel", "--group", "g")
+    assert ended == (0, "group g: 2 cancelled\n", "")
+    assert (await _dw(fake, "cancel", "--group", "g")).out == "group g: all its tasks had ended\n"
+    fake.add(status="in_progress", group="g")
+    ended = await _dw(fake, "cancel", "--group", "g")
+    assert ended.out == "group g: 1 is being ended\n"
 
 
 async def test_lists_fit_a_narrow_terminal_and_are_whole_in_a_pipe(fake: Fake) -> None:
@@ -426,4 +516,116 @@ async def test_draining_nobody(fake: Fake) -> None:
     """A typo is told."""
     ended = await _dw(fake, "agents", "drain", "nobody")
     assert (ended.code, ended.out) == (2, "")
-    assert "no live agent has the name 'nobody'" in ended.err
+    assert ended.err == "dw: no live agent has the name 'nobody'; there are no agents\n"
+    fake.add_agent("farm-3")
+    ended = await _dw(fake, "agents", "drain", "fram-3")
+    assert ended.err == "dw: no live agent has the name 'fram-3'; did you mean farm-3?\n"
+
+
+async def test_a_group_shows_failures_before_what_was_slow(fake: Fake) -> None:
+    """With why, and the last lines that they wrote: that is what people open it for."""
+    fake.add(group="g", status="succeeded", name="quick", run_s=0.5, attempt=1)
+    fake.add(group="g", status="succeeded", name="slow", run_s=80.0, agent="farm-1", attempt=1)
+    fake.add(
+        group="g", status="failed", reason="exit", exit_code=3, name="bad", run_s=2.0, attempt=1
+    )
+    cause = "agent farm-3 was not heard of for 63 s"
+    fake.add(group="g", status="failed", reason="agent_lost", name="lost", message=cause)
+    fake.log(3, "stdout", b"one\ntwo\nthree\n\x1b[31mAssertionError: \x1b]0;title\x07no\n")
+    ended = await _dw(fake, "group", "g")
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert lines[:2] == [
+        "group g  ended after 1m30s",
+        "4 tasks: 1 failed, 1 failed by their machines, 2 succeeded",
+    ]
+    text = "\n".join(lines)
+    assert f"failed (agent_lost)  lost\n          {cause}" in text
+    assert "failed (exit 3)     bad after 2.00 s" in text
+    assert "│ two\n          │ three\n          │ AssertionError: no" in text
+    assert text.index("not succeeded") < text.index("slowest") < text.index("slow  on farm-1")
+    assert "\x1b" not in text
+    report = msgspec.json.decode((await _dw(fake, "group", "g", "--json")).out)
+    assert report["group"]["total"] == 4
+    assert [task["id"] for task in report["failures"]] == [4, 3]
+
+
+async def test_a_group_too_large_to_follow_is_watched_all_the_same(fake: Fake) -> None:
+    """The server follows ten thousand tasks at most: beyond that, it is asked now and then."""
+    fake.too_many = True
+    fake.add(group="g", status="in_progress", name="runs", agent="farm-1", attempt=1)
+    fake.add(group="g", status="failed", name="bad", reason="agent_lost", attempt=1)
+
+    def end(_: web.Request) -> None:
+        if fake.count("GET /groups/g") > 3:
+            fake.change(1, status="succeeded", run_s=1.0)
+
+    fake.on_request = end
+    ended = await _dw(fake, "watch", "g")
+    assert ended.code == 3
+    lines = [line[10:] for line in ended.out.splitlines()]
+    assert lines[:4] == [
+        "group g: 2 tasks, 1 ended",
+        "task 1 runs: runs on farm-1",
+        "task 2 bad: failed (agent_lost)",
+        "task 1 runs: succeeded after 1.00 s",
+    ]
+    assert "2 tasks: 1 failed by their machines, 1 succeeded" in ended.out
+    assert ended.err == (
+        "dw: read a log with: dw logs 2; run them again with: dw retry --group g\n"
+    )
+
+
+async def test_top_for_programs_and_pipes(fake: Fake) -> None:
+    """Once: what is there, what waits and for whom, how fast it goes."""
+    fake.add(needs=("gpu",))
+    fake.add_agent("farm-3", labels=("os=linux",), running=3, slots=4)
+    ended = await _dw(fake, "top")
+    assert ended.code == 0
+    assert "slots   3 of 4 taken" in ended.out
+    assert "tasks   0 running, 1 pending, 0 scheduled" in ended.out
+    assert "none has these labels" in ended.out
+    assert "farm-3" in ended.out
+    look = msgspec.json.decode((await _dw(fake, "top", "--json")).out)
+    assert look["rates"]["submitted"] == pytest.approx(2 * look["rates"]["ended"])
+    assert look["queue"]["lanes"][0]["needs"] == ["gpu"]
+    fake.add_agent("farm-4", labels=("gpu", "os=linux"), slots=2)
+    assert "1, with 2 free slots" in (await _dw(fake, "top")).out
+
+
+async def test_lines_for_programs(fake: Fake) -> None:
+    """Each with its number and stream, page after page; following, what happens."""
+    fake.add(status="succeeded", attempt=1)
+    fake.log(1, "stdout", b"".join(b"line %d\n" % number for number in range(1, 9)))
+    ended = await _dw(fake, "logs", "1", "--json")
+    lines = [msgspec.json.decode(line) for line in ended.out.splitlines()]
+    assert [(line["line"], line["text"]) for line in lines] == [
+        (number, f"line {number}") for number in range(1, 9)
+    ]
+    ended = await _dw(fake, "logs", "1", "--json", "--tail", "2")
+    assert ended.out.count("\n") == 2
+    ended = await _dw(fake, "logs", "-f", "1", "--json")
+    events = [msgspec.json.decode(line)["event"] for line in ended.out.splitlines()]
+    assert events == ["status", "attempt", "output", "log", "end"]
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "coloured"),
+    [
+        (["ls"], {}, False),
+        (["--color", "always", "ls"], {}, True),
+        (["ls", "--color=always"], {}, True),
+        (["ls", "--color=always"], {"NO_COLOR": "1"}, True),
+        (["agents", "--color=always"], {}, True),
+        (["ls", "--color=never"], {}, False),
+    ],
+)
+async def test_colours_as_people_ask_for_them(
+    fake: Fake, words: list[str], env: dict[str, str], coloured: bool
+) -> None:
+    """Before the command or behind it; what is said wins over the environment."""
+    fake.add(status="failed", reason="exit", exit_code=3)
+    fake.add_agent("farm-3")
+    ended = await _dw(fake, *words, **env)
+    assert ended.code == 0
+    assert ("\x1b[" in ended.out) == coloured

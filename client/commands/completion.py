@@ -1,0 +1,28 @@
+"""`dw completion`."""
+
+import os
+from pathlib import PurePath
+
+import click
+from click.shell_completion import get_completion_class
+
+_SHELLS = ("bash", "zsh", "fish")
+_EPILOG = """\b
+Examples, for the start file of each shell:
+  bash   source <(dw completion bash)
+  zsh    source <(dw completion zsh)
+  fish   dw completion fish | source
+"""
+
+
+@click.command("completion", epilog=_EPILOG)
+@click.argument("shell", type=click.Choice(_SHELLS), required=False)
+@click.pass_context
+def command(ctx: click.Context, shell: str | None) -> int:
+    """Write a script that lets a shell complete dw's commands, options, tasks and groups."""
+    shell = shell or PurePath(os.environ.get("SHELL", "")).name
+    kind = get_completion_class(shell) if shell in _SHELLS else None
+    if kind is None:
+        raise click.UsageError("name a shell: dw completion bash, zsh or fish")
+    click.echo(kind(ctx.find_root().command, {}, "dw", "_DW_COMPLETE").source())
+    return 0
