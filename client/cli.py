@@ -112,12 +112,12 @@ def _color(ctx: click.Context, _: click.Parameter, when: str | None) -> None:
 
 def _color_option() -> click.Option:
     return click.Option(
-        ["--color", "--colour"],
+        ["--color"],
         type=click.Choice(["auto", "always", "never"]),
         callback=_color,
         expose_value=False,
         is_eager=True,
-        help="Colours: auto is for terminals, without NO_COLOR.",
+        help="Auto: on terminals, without NO_COLOR.",
     )
 
 

@@ -86,8 +86,16 @@ async def test_the_audit_is_a_table(server: Running) -> None:
     await _dw(server, "submit", "--", "true")
     await _dw(server, "cancel", "1")
     await _dw(server, "token", "new", "--role", "agent", "--name", "wall-3")
+    for _ in range(2):
+        await _dw(server, "submit", "--group", "g", "--", "true")
+    await _dw(server, "cancel", "--group", "g")
+    await _dw(server, "retry", "--group", "g", "--cancelled")
     lines = (await _dw(server, "audit")).out.splitlines()
     assert [line.split(None, 4)[4].rstrip() for line in lines[1:]] == [
+        "group retried    2 tasks of group g, the first is 2",
+        "group cancelled  2 tasks of group g, the first is 2",
+        "tasks submitted  task 3",
+        "tasks submitted  task 2",
         "token made       wall-3 (agent)",
         "task cancelled   task 1",
         "tasks submitted  task 1",
@@ -95,4 +103,4 @@ async def test_the_audit_is_a_table(server: Running) -> None:
     assert all("TOKEN (environment)" in line for line in lines[1:])
     assert len((await _dw(server, "audit", "-n", "2")).out.splitlines()) == 3
     (entry,) = (await _dw(server, "audit", "-n", "1", "--json")).out.splitlines()
-    assert json.loads(entry)["about"] == "wall-3 (agent)"
+    assert json.loads(entry)["about"] == "g"

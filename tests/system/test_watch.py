@@ -133,7 +133,7 @@ def test_leaving_restores_the_terminal_and_the_tasks_go_on(
     group = f"left-{code}-{how!r}".replace("\\", "")
     group = re.sub(r"\W", "", group)
     task = _Task(server, tmp_path, group, "stays", "exit 0")
-    with _watching(server, "watch", group) as screen:
+    with _watching(server, "watch", group, columns=160) as screen:
         screen.until_text("stays")
         assert screen.now_modes != screen.modes  # what is typed is not echoed
         if isinstance(how, bytes):
@@ -144,7 +144,7 @@ def test_leaving_restores_the_terminal_and_the_tasks_go_on(
         assert screen.raw.count(ENTERED) == screen.raw.count(LEFT) == 1
         assert screen.raw.rfind(b"\x1b[?25h") > screen.raw.rfind(b"\x1b[?25l")
         assert screen.now_modes == screen.modes
-        text = "".join(screen.shown)
+        text = "\n".join(screen.shown)
         assert f"0 of 1 have ended, 0 failed; the rest will go on: dw watch {group}" in text
         assert "Traceback" not in text
     assert json.loads(_dw(server, "show", task.id, "--json").stdout)["status"] == "in_progress"
