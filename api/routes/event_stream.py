@@ -10,6 +10,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import HTTPResponseBodyEvent, Receive, Scope, Send
 
 from api.live.audience import Over
+from api.routes.services import until_gone
 
 EVENTS = "text/event-stream"
 _HEADERS = {
@@ -54,7 +55,7 @@ class _Sending(ASGIResponse):
         """Send one event after the other, at the client's own pace."""
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(self._send_all(send))
-            gone = group.create_task(_gone(receive))
+            gone = group.create_task(until_gone(receive))
             # It may wait for a client that does not read, or for the database: it is cut there.
             await asyncio.wait([sending, gone, self._over], return_when=asyncio.FIRST_COMPLETED)
             sending.cancel()
@@ -68,8 +69,3 @@ class _Sending(ASGIResponse):
 
 def _body(data: bytes, *, more: bool) -> HTTPResponseBodyEvent:
     return {"type": "http.response.body", "body": data, "more_body": more}
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from litestar import Request
+from litestar.types import Receive
 from msgspec import Struct
 
 from api.access import who_asks
@@ -80,7 +81,7 @@ async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> 
         )
     who.parked += 1
     task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_gone(request))
+    watcher = asyncio.ensure_future(until_gone(request.receive))
     try:
         await asyncio.wait([task, watcher], return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -93,6 +94,7 @@ async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> 
     return task.result()
 
 
-async def _gone(request: AnyRequest) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def until_gone(receive: Receive) -> None:
+    """Return when the client goes away."""
+    while (await receive())["type"] != "http.disconnect":
         pass
