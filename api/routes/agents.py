@@ -11,7 +11,7 @@ from api import access, bodies
 from api.access import who_asks
 from api.problems import ProblemError, not_found
 from api.routes.described import body
-from api.routes.services import services, while_connected
+from api.routes.services import Services, services, while_connected
 from api.routes.tasks import Text
 from api.store import sessions as session_store
 from schema.claims import ClaimReply, ClaimRequest
@@ -128,11 +128,15 @@ async def drain_agent(request: Request[Any, Any, Any], name: FromPath[str]) -> D
     It holds for one life of them: started again, they work. A slash in a name is written `%252F`.
     """
     name = name.replace("%2F", "/")  # one that was encoded once parts the path already
-    found = services(request)
+    return await drain(services(request), name, who_asks(request).name)
+
+
+async def drain(found: Services, name: str, who: str) -> DrainAsked:
+    """Ask all live agents of that name for somebody; a 404 problem."""
     sessions: list[int] = []
     if "\0" not in name:  # PostgreSQL's text has none
         async with found.database.acquire() as connection:
-            sessions = await session_store.drain_agent(connection, name, who_asks(request).name)
+            sessions = await session_store.drain_agent(connection, name, who)
     if not sessions:
         raise not_found(f"no live agent has the name {name!r}")
     found.notices.sessions_changed(sessions)

@@ -1,7 +1,7 @@
 """Server-sent events as an answer that ends with its client, its token or the server."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import ExitStack, aclosing
 from typing import Any
 
@@ -22,10 +22,20 @@ _HEADERS = {
 class EventStream(Response[None]):
     """Sends events until there are no more, or it must end."""
 
-    def __init__(self, events: AsyncGenerator[bytes, None], over: Over, holding: ExitStack) -> None:
-        """`holding` is let go of at the end: the seat, and what is watched from it."""
-        super().__init__(None, headers=_HEADERS, media_type=EVENTS)
-        self._sending = (events, over, holding)
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        over: Over,
+        holding: ExitStack,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`holding` is let go of at the end: the seat, and what is watched from it.
+
+        `headers`: more of them.
+        """
+        all_headers = {**_HEADERS, **(headers or {})}
+        super().__init__(None, headers=all_headers, media_type=EVENTS)
+        self._sending = (events, over, holding, all_headers)
 
     def to_asgi_response(
         self, app: object, request: Request[Any, Any, Any], **more: Any
@@ -40,8 +50,14 @@ class _Sending(ASGIResponse):
 
     _should_set_content_length = False
 
-    def __init__(self, events: AsyncGenerator[bytes, None], over: Over, holding: ExitStack) -> None:
-        super().__init__(headers=_HEADERS, media_type=EVENTS)
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        over: Over,
+        holding: ExitStack,
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__(headers=headers, media_type=EVENTS)
         self._events = events
         self._over = over
         self._holding = holding

@@ -1,5 +1,6 @@
 """`GET /tasks/{id}/logs/live`: server-sent events."""
 
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from api.routes.logs import OneStream
 from api.routes.logs import Tail as TailLines
 from api.routes.services import services
 from api.routes.tasks import TaskId, no_task
+from schema.tasks import Stream
 
 LastEventId = Annotated[
     str | None,
@@ -44,6 +46,27 @@ async def watch_task(
     Events `status`, `attempt`, `output`, `log` and `end`, with JSON. 204 where the position says
     that all of it was told.
     """
+    return await told(request, task_id, stream, tail, last_event_id or after)
+
+
+Shown = Callable[[AsyncGenerator[bytes, None]], AsyncGenerator[bytes, None]]
+"""Events as somebody sees them who does not read them as they are."""
+
+
+async def told(
+    request: Request[Any, Any, Any],
+    task_id: int,
+    stream: Stream | None,
+    tail: int | None,
+    text: str | None,
+    *,
+    shown: Shown = lambda events: events,
+    headers: Mapping[str, str] | None = None,
+) -> Response[Any]:
+    """The events behind a position, or behind all but the last lines; 204 where all was told.
+
+    A 4xx problem, or a 503. `headers`: more of them.
+    """
     found = services(request)
     streams = BOTH if stream is None else (stream,)
     with ExitStack() as holding:
@@ -52,14 +75,14 @@ async def watch_task(
         if not await found.live.known(watched, freshly=True):
             raise no_task(task_id)
         first = b""
-        if text := last_event_id or after:
+        if text:
             position = _resumed(watched, text)
             if viewing.all_told(watched, position):
-                return Response(None, status_code=HTTPStatus.NO_CONTENT)
+                return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=headers)
         else:
             position, first = await viewing.first_position(found.live, watched, tail, streams)
-        events = viewing.view(found.live, watched, position, first, streams)
-        return EventStream(events, over, holding.pop_all())
+        events = shown(viewing.view(found.live, watched, position, first, streams))
+        return EventStream(events, over, holding.pop_all(), headers)
 
 
 def _resumed(watched: Tail, text: str) -> Position:

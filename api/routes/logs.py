@@ -23,17 +23,20 @@ from schema.tasks import Stream
 
 BOTH: tuple[Stream, ...] = ("stdout", "stderr")
 
+_AS_IT_IS = {"X-Content-Type-Options": "nosniff"}
+"""A browser shall not find out by itself that what a task wrote looks like a page."""
+
 OneStream = Annotated[
     Stream | None,
     QueryParameter(description="Both, merged in the order of arrival, if not given."),
 ]
-_Attempt = Annotated[
+AttemptNumber = Annotated[
     int | None, QueryParameter(ge=1, le=2**31 - 1, description="The newest one if not given.")
 ]
 Tail = Annotated[
     int | None, QueryParameter(ge=0, le=MAX_TAIL, description="The last lines, at most 8 MiB.")
 ]
-_Line = Annotated[
+Line = Annotated[
     int, QueryParameter(ge=1, le=2**62, description="Number of the first line; nothing is read "
                         "before it.")
 ]  # fmt: skip
@@ -62,11 +65,11 @@ async def read(
     task_id: TaskId,
     *,
     stream: OneStream = None,
-    attempt: _Attempt = None,
+    attempt: AttemptNumber = None,
     offset: Annotated[
         int | None, QueryParameter(ge=0, le=2**62, description="First byte; needs `stream`.")
     ] = None,
-    line: _Line = 1,
+    line: Line = 1,
     lines: Annotated[
         int | None, QueryParameter(ge=0, le=2**62, description="At most so many lines.")
     ] = None,
@@ -96,7 +99,7 @@ async def read(
     found = services(request)
     contents = await _contents(found, task_id, attempt, BOTH if stream is None else (stream,))
     if not contents:
-        return StreamResponse([], headers={"Log-State": "open"})
+        return StreamResponse([], headers={"Log-State": "open", **_AS_IT_IS})
     reader = LogReader(found.database, task_id, contents)
     plain = stream is not None and view == View()
     pieces = reader.raw(offset or 0) if plain else reader.text(view)
@@ -109,8 +112,8 @@ async def read_lines(
     task_id: TaskId,
     *,
     stream: OneStream = None,
-    attempt: _Attempt = None,
-    line: _Line = 1,
+    attempt: AttemptNumber = None,
+    line: Line = 1,
     lines: Annotated[int, QueryParameter(ge=1, le=MAX_PAGE_LINES)] = 500,
     tail: Annotated[bool, QueryParameter(description="The last page.")] = False,
     grep: Grep = None,
@@ -124,7 +127,17 @@ async def read_lines(
     pattern = wanted(grep, wildcards=wildcards, ignore_case=ignore_case)
     if tail and (line > 1 or pattern is not None):
         raise ProblemError(HTTPStatus.BAD_REQUEST, "tail is the last page: without line and grep")
-    found = services(request)
+    view = View(
+        line=line, lines=None if tail else lines, tail=lines if tail else None, pattern=pattern,
+        numbers=True,
+    )  # fmt: skip
+    return await page_of(services(request), task_id, attempt, stream, view)
+
+
+async def page_of(
+    found: Services, task_id: int, attempt: int | None, stream: Stream | None, view: View
+) -> LogPage:
+    """A page of lines; of a task that never ran it is empty. A 404 problem."""
     contents = await _contents(found, task_id, attempt, BOTH if stream is None else (stream,))
     if not contents:
         return LogPage(
@@ -136,10 +149,6 @@ async def read_lines(
             next=None,
             after=str(Position()),
         )
-    view = View(
-        line=line, lines=None if tail else lines, tail=lines if tail else None, pattern=pattern,
-        numbers=True,
-    )  # fmt: skip
     reader = LogReader(found.database, task_id, contents)
     return await pages.read(reader, task_id, contents, view)
 
@@ -149,7 +158,7 @@ async def download(
     request: Request[Any, Any, Any],
     task_id: TaskId,
     stream: FromQuery[Stream],
-    attempt: _Attempt = None,
+    attempt: AttemptNumber = None,
 ) -> StreamResponse:
     """One stream of an attempt as a gzip file, sent as it is stored. Headers as for `logs`."""
     found = services(request)
@@ -165,7 +174,7 @@ async def download(
 
 def _headers(contents: list[StreamContents]) -> dict[str, str]:
     state = min((each.state for each in contents), key=WORST.index)
-    headers = {"Log-State": str(state)}
+    headers = {"Log-State": str(state), **_AS_IT_IS}
     missing = [
         f"{each.stream}={first}-{end - 1}" for each in contents for first, end in each.missing
     ]

@@ -191,7 +191,11 @@ def below_cursor(cursor: str) -> int:
 @get("/tasks/{task_id:int}", tags=["tasks"], opt=access.READ)
 async def show(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     """One task with its logs' sizes and its earlier attempts."""
-    found = services(request)
+    return await in_full(services(request), task_id)
+
+
+async def in_full(found: Services, task_id: int) -> Task:
+    """One task with all that is known of it; a 404 problem."""
     async with found.database.reading() as connection:
         tasks = await store.get_many(connection, [task_id])
         if not tasks:
@@ -208,9 +212,13 @@ async def show(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
 @post("/tasks/{task_id:int}/cancel", status_code=200, tags=["tasks"], opt=access.SUBMIT)
 async def cancel(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     """End a task. One that runs ends when its agent has stopped it; one that is over stays so."""
-    found = services(request)
+    return await end(services(request), task_id, who_asks(request).name)
+
+
+async def end(found: Services, task_id: int, who: str) -> Task:
+    """End a task for somebody, and tell who must know; a 404 problem."""
     async with found.database.acquire() as connection:
-        cancelled = await store.cancel(connection, task_id, who_asks(request).name)
+        cancelled = await store.cancel(connection, task_id, who)
         tasks = await store.get_many(connection, [task_id])
     if not tasks:
         raise no_task(task_id)
@@ -231,8 +239,13 @@ async def retry(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     """Run a finished task again, with all its attempts before it."""
     found = services(request)
     sent = await bodies.decoded(request, _retry, found.settings.max_body_bytes, without=Retry())
+    return await run_again(found, task_id, sent.after_attempt, who_asks(request).name)
+
+
+async def run_again(found: Services, task_id: int, after: int | None, who: str) -> Task:
+    """Queue a finished task for somebody, and tell who must know; a 404 or 409 problem."""
     async with found.database.acquire() as connection:
-        queued = await store.retry(connection, task_id, sent.after_attempt, who_asks(request).name)
+        queued = await store.retry(connection, task_id, after, who)
         tasks = await store.get_many(connection, [task_id])
     if not tasks:
         raise no_task(task_id)
@@ -241,7 +254,6 @@ async def retry(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
         found.notices.tasks_queued([queued])
         found.notices.tasks_moved([task_id])
         return task
-    after = sent.after_attempt
     waits = task.status in {"pending", "scheduled"}
     if after is not None and (task.attempt > after or (task.attempt == after and waits)):
         return task  # it was asked before and the reply was lost
