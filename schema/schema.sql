@@ -278,6 +278,8 @@ CREATE INDEX sessions_token ON public.sessions USING btree (token) WHERE ((ended
 
 CREATE INDEX tasks_due ON public.tasks USING btree (run_after) WHERE (status = 'scheduled'::text);
 
+CREATE INDEX tasks_ended ON public.tasks USING brin (finished_at) WITH (pages_per_range='32', autosummarize='on') WHERE (status = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text]));
+
 CREATE INDEX tasks_failed ON public.tasks USING btree (id) WHERE (status = 'failed'::text);
 
 CREATE INDEX tasks_group ON public.tasks USING btree (group_name, id) WHERE (group_name IS NOT NULL);

@@ -95,6 +95,9 @@ _HOT = [
     ("explain", "list_takers", "ARRAY['x'], 1000", {"tasks_held"}),
     ("explain", "count_ahead", f"{_LANE}, 5::smallint, 9999999, 1000", {"tasks_queue"}),
     ("live", "group_members", "'group 5', 0, 100", {"tasks_group"}),
+    ("console", "list_running", "12", {"tasks_held"}),
+    ("console", "list_members", "'group 5', 0, ARRAY['succeeded'], 100", {"tasks_group"}),
+    ("console", "list_held", "ARRAY[7]::bigint[], 8", {"tasks_held"}),
 ]  # fmt: skip
 
 
@@ -158,8 +161,22 @@ async def test_a_result_finds_its_task_by_number_whatever_the_statistics_say(
     assert used == {"tasks_pkey", "task_secrets_pkey"}, explained
 
 
+async def test_the_last_hour_is_found_without_the_years_before_it(
+    busy: asyncpg.Connection,
+) -> None:
+    """The plot of the console looks at blocks in which something ended lately."""
+    await busy.execute(
+        "UPDATE tasks SET finished_at = now() - interval '1 year' WHERE reason = 'exit'"
+    )
+    await busy.execute("ANALYZE tasks")
+    statement = load("console")["count_ended"].replace("$1", "now() - interval '1 hour'")
+    explained = await busy.fetchval(f"EXPLAIN (FORMAT JSON) {statement}")
+    nodes = list(_nodes(json.loads(explained)[0]["Plan"]))
+    assert "tasks_ended" in {node.get("Index Name") for node in nodes}, explained
+
+
 _OF_AGENTS = [
-    *(each for each in _HOT if each[0] not in {"logs", "live", "explain", "groups"}),
+    *(each for each in _HOT if each[0] not in {"logs", "live", "explain", "groups", "console"}),
     ("sessions", "find_many", "ARRAY['x']::bytea[]", {"sessions_digest_key"}),
 ]
 
