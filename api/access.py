@@ -21,6 +21,7 @@ from api.problems import ProblemError
 from schema.tokens import Role
 
 _KEY = "access"
+_BROWSER = "browser"
 
 
 class Who:
@@ -95,14 +96,21 @@ READ: Final = _asks("read", "submit", "admin")
 SUBMIT: Final = _asks("submit", "admin")
 AGENT: Final = _asks("agent", "admin")
 COMPATIBLE: Final = _asks("agent", "admin", in_path=True)
-HOME: Final = _asks("read", "submit", "agent", "admin", in_path=True)
 ADMIN: Final = _asks("admin")
+PAGE: Final = READ | {_BROWSER: True}
+"""A page: a browser that brings nothing is led to the form that gives it a cookie."""
+HOME: Final = _asks("read", "submit", "agent", "admin", in_path=True) | {_BROWSER: True}
 
 
 def access_of(handler: BaseRouteHandler) -> Access:
     """What was named beside the route."""
     found: Access = handler.opt[_KEY]
     return found
+
+
+def is_page(handler: BaseRouteHandler) -> bool:
+    """Tell whether browsers show what it gives."""
+    return _BROWSER in handler.opt
 
 
 def open_routes(routes: Iterable[BaseRoute]) -> frozenset[tuple[str, str]]:

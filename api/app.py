@@ -17,6 +17,8 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from api.access import READ, guard
 from api.claims import Claims
+from api.console.rendering import templates
+from api.console.routes import routers
 from api.database import AWAY, Database
 from api.delivery import Delivery
 from api.front import Front
@@ -40,8 +42,7 @@ from api.routes import (
     explain,
     group_changes,
     groups,
-    home,
-    login,
+    health,
     logs,
     queue,
     tasks,
@@ -63,8 +64,8 @@ T = TypeVar("T")
 
 _START_AGAIN_S = 0.25
 _ROUTES = (
-    home, tasks, queue, explain, logs, live_routes, agents, groups, group_changes, compat, tokens,
-    audit, login,
+    health, tasks, queue, explain, logs, live_routes, agents, groups, group_changes, compat, tokens,
+    audit,
 )  # fmt: skip
 _GC_OBJECTS = 20_000  # made and not freed, between two looks for circles of garbage
 _log = logging.getLogger(__name__)
@@ -87,7 +88,8 @@ def create_app(settings: Settings | None = None) -> Front:
             yield
 
     app = Litestar(
-        [handler for each in _ROUTES for handler in each.HANDLERS],
+        [handler for each in _ROUTES for handler in each.HANDLERS] + routers(),
+        template_config=templates(),
         lifespan=[lifespan],
         guards=[guard],
         exception_handlers=HANDLERS,

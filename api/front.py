@@ -22,13 +22,18 @@ from api import access, paths
 from api.access import Access, Who
 from api.gate import Gate, take_from_path
 from api.metrics import DENIED
-from api.problems import ProblemError, response_to
+from api.problems import LogInFirstError, ProblemError, response_to
 from api.room import SMALL_BYTES, RawHeaders, Room
 
 AnyRequest = Request[Any, Any, Any]
 Handler = Callable[[AnyRequest], Awaitable[Any]]
 
 _encode = msgspec.json.Encoder().encode
+
+
+def _is_browser(headers: RawHeaders) -> bool:
+    """Tell somebody who wants to see a page, and brought no token, from a program."""
+    return b"authorization" not in headers and b"text/html" in headers.get(b"accept", b"")
 
 
 class Exchange:
@@ -84,7 +89,7 @@ class Front:
             self._check_room_for_one()
             headers = dict(scope["headers"])
             assert self.gate is not None, "the worker has not started"
-            who = self.gate.known(headers) or await self._stranger(headers, place, in_path)
+            who = self.gate.known(headers) or await self._stranger(scope, headers, in_path)
             scope["user"] = who
             hot = self._hot.get(place)
             if hot is not None:
@@ -115,19 +120,17 @@ class Front:
                 retry_after_s=1,
             )
 
-    async def _stranger(
-        self, headers: RawHeaders, place: tuple[str, str], in_path: bytes | None
-    ) -> Who:
+    async def _stranger(self, scope: HTTPScope, headers: RawHeaders, in_path: bytes | None) -> Who:
         """Whoever brings something that has to be looked up; 401 if that comes to nothing."""
         assert self.gate is not None, "the worker has not started"
-        who = await self.gate.find(place[0], headers, in_path)
+        who = await self.gate.find(scope["method"], headers, in_path)
         if who is None:
-            raise self._unknown(place)
+            raise self._unknown(scope, headers)
         return who
 
-    def _unknown(self, place: tuple[str, str]) -> ProblemError:
-        """401, and which role would do, where there is such a route."""
-        method, path = place
+    def _unknown(self, scope: HTTPScope, headers: RawHeaders) -> Exception:
+        """401, and which role would do, where there is such a route; a browser may log in."""
+        method, path = scope["method"], scope["path"]
         try:
             _, handler, *_ = self.app.asgi_router.handle_routing(
                 path=normalize_path(path), method=cast("Any", method)
@@ -135,6 +138,10 @@ class Front:
             roles = access.access_of(handler).roles
         except (HTTPException, KeyError):
             roles = ()
+        else:
+            if method == "GET" and access.is_page(handler) and _is_browser(headers):
+                query = scope["query_string"].decode("latin-1")
+                return LogInFirstError(path + (f"?{query}" if query else ""))
         needed = f" with the role {access.one_of(roles)}" if roles else ""
         DENIED.labels("401").inc()
         return ProblemError(

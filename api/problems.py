@@ -2,12 +2,15 @@
 
 HTTPException (litestar)
 └── ProblemError         what handlers raise: status, title, detail, and when to come back
+Exception
+└── LogInFirstError      a browser that brings no cookie is led to the form that gives one
 """
 
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from litestar import Request, Response
@@ -34,6 +37,15 @@ class ProblemError(HTTPException):
     ) -> None:
         super().__init__(detail=detail, status_code=status, headers=headers)
         self.retry_after_s = retry_after_s
+
+
+class LogInFirstError(Exception):
+    """A page needs a token, and a browser asks for it."""
+
+    def __init__(self, place: str) -> None:
+        """`place`: path and query to come back to."""
+        super().__init__(place)
+        self.place = place
 
 
 def not_found(what: str) -> ProblemError:
@@ -78,6 +90,15 @@ def _full(_: Request[Any, Any, Any], _error: Exception) -> Response[bytes]:
     return _respond(503, "more waits for the database than there is room for; come back", 1.0)
 
 
+def _log_in(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    assert isinstance(error, LogInFirstError)
+    headers = {
+        "Location": f"/login?next={quote(error.place, safe='')}",
+        "Cache-Control": "no-store",
+    }
+    return Response(b"", status_code=HTTPStatus.SEE_OTHER, headers=headers)
+
+
 def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _respond(500, "a mistake of the server; it has written down what happened")
@@ -92,6 +113,7 @@ def response_to(request: Request[Any, Any, Any], error: Exception) -> Response[b
 HANDLERS: ExceptionHandlersMap = {
     HTTPException: _http,
     QueueFullError: _full,
+    LogInFirstError: _log_in,
     Exception: _bug,
     **dict.fromkeys(AWAY, _database_away),
 }
