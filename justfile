@@ -65,6 +65,12 @@ lock *ARGS:
 schema: setup
     @.venv/bin/python -m tests.store.schema_dump > schema/schema.sql
 
+# Run a system with a believable workload, and write pictures of the console for the documents.
+[group('develop')]
+[no-exit-message]
+screenshots: setup
+    @exec .venv/bin/python -m tests.browser.screenshots docs/screenshots
+
 # Remove what tools made; the data of `just serve` stays.
 [group('develop')]
 clean:
