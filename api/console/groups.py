@@ -7,11 +7,10 @@ from litestar.params import QueryParameter
 
 from api import access
 from api.console import page
-from api.console.throughput import utc_now
-from api.problems import not_found
+from api.routes import groups
 from api.routes.services import services
 from api.routes.tasks import NO_CURSOR, below_cursor
-from api.store import console as store
+from api.store import groups as store
 from api.store import tasks as task_store
 from schema.tasks import Status, Task
 
@@ -28,14 +27,13 @@ _Cursor = Annotated[str, QueryParameter(max_length=30)]
 
 @get("/console/groups", opt=access.PAGE)
 async def list_groups(request: Request[Any, Any, Any], cursor: _Cursor = "") -> Response[Any]:
-    """Groups, by their newest task."""
-    below = below_cursor(cursor) if cursor else None
+    """Groups, newest first."""
+    below = below_cursor(cursor) if cursor else NO_CURSOR
     found = services(request)
 
     async def collect() -> dict[str, Any]:
-        async with found.database.reading() as connection:
-            groups, following = await store.list_groups(connection, below, _LINES)
-        return {"groups": groups, "next": following, "first": bool(cursor), "at": utc_now()}
+        listed = await groups.page_of(found, below=below, contains=None, limit=_LINES)
+        return {"groups": listed.groups, "next": listed.next, "first": bool(cursor)}
 
     return await page.show(request, "groups.html", collect, _LOOK_S)
 
@@ -47,9 +45,9 @@ async def show(request: Request[Any, Any, Any], name: _Name) -> Response[Any]:
 
     async def collect() -> dict[str, Any]:
         async with found.database.reading() as connection:
-            group = await task_store.group(connection, name)
+            group = (await store.count_many(connection, [name])).get(name)
             if group is None:
-                raise not_found(f"no task names the group {name!r}")
+                raise groups.no_group(name)
 
             async def listed(status: Status, limit: int) -> list[int]:
                 return await task_store.list_ids(

@@ -27,8 +27,11 @@ _retry = msgspec.json.Decoder(GroupRetry)
 @post("/groups/{name:str}/cancel", status_code=200, tags=["groups"], opt=access.SUBMIT)
 async def cancel(request: Request[Any, Any, Any], name: GroupName) -> GroupCancelled:
     """End all tasks of a group that have not ended, as the route of one task does."""
-    found, name = services(request), name_in(name)
-    who = who_asks(request).name
+    return await end(services(request), name_in(name), who_asks(request).name)
+
+
+async def end(found: Services, name: str, who: str) -> GroupCancelled:
+    """End them, in steps; a 404 problem."""
     above, last = 0, await _last(found, name)
     cancelled = asked = 0
     while True:
@@ -52,8 +55,7 @@ async def cancel(request: Request[Any, Any, Any], name: GroupName) -> GroupCance
 )
 async def retry(request: Request[Any, Any, Any], name: GroupName) -> GroupRetried:
     """Run finished tasks of a group again: those that failed, unless `status` says otherwise."""
-    found, name = services(request), name_in(name)
-    who = who_asks(request).name
+    found = services(request)
     sent = await bodies.decoded(
         request, _retry, found.settings.max_body_bytes, without=GroupRetry()
     )
@@ -62,6 +64,11 @@ async def retry(request: Request[Any, Any, Any], name: GroupName) -> GroupRetrie
             HTTPStatus.BAD_REQUEST,
             "the body: ended_before needs an offset from UTC, as Z is - at `$.ended_before`",
         )
+    return await run_again(found, name_in(name), sent, who_asks(request).name)
+
+
+async def run_again(found: Services, name: str, sent: GroupRetry, who: str) -> GroupRetried:
+    """Queue them again, in steps; a 404 problem."""
     above, last = 0, await _last(found, name)
     retried = 0
     while True:

@@ -55,7 +55,12 @@ async def list_groups(
 ) -> GroupPage:
     """Groups with their counts, newest first; `contains`: a part of the name, in whatever case."""
     below = NO_CURSOR if cursor is None else below_cursor(cursor)
-    async with services(request).database.reading() as connection:
+    return await page_of(services(request), below=below, contains=contains, limit=limit)
+
+
+async def page_of(found: Services, *, below: int, contains: str | None, limit: int) -> GroupPage:
+    """A page of groups, newest first, below a cursor."""
+    async with found.database.reading() as connection:
         named = await store.list_names(connection, below=below, contains=contains, limit=limit + 1)
         page = named[:limit]
         counted = await store.count_many(connection, [name for _, name in page])

@@ -68,12 +68,13 @@ ORDER BY cancelled.id;
 -- name: retry_some
 -- The next finished tasks of the group $1 by number, above $2 and up to $3, at most $4, that ended
 -- as $5 and not after $6 (or whenever, where it is null); $7 who asks for it. What is done to one is
--- what `retry` in tasks.sql does. Returns how far it came, and the tasks that are queued; one row at
+-- what `retry` in tasks.sql does: those whose secrets are gone are passed over. Returns how far it came, and the tasks that are queued; one row at
 -- least.
 WITH picked AS MATERIALIZED (
     SELECT id FROM tasks
     WHERE group_name = $1 AND id > $2 AND id <= $3 AND status = ANY ($5::text[])
         AND ($6::timestamptz IS NULL OR finished_at <= $6)
+        AND (secret_names IS NULL OR EXISTS (SELECT FROM task_secrets WHERE task = tasks.id))
     ORDER BY id
     LIMIT $4
 ),
@@ -81,16 +82,17 @@ locked AS MATERIALIZED (
     SELECT * FROM tasks
     WHERE id = ANY (ARRAY(SELECT id FROM picked)) AND status = ANY ($5::text[])
         AND ($6::timestamptz IS NULL OR finished_at <= $6)
+        AND (secret_names IS NULL OR EXISTS (SELECT FROM task_secrets WHERE task = tasks.id))
     ORDER BY id
     FOR UPDATE
 ),
 kept AS (
     INSERT INTO attempts (
         task, attempt, session, started_at, finished_at, stdout_bytes, stdout_crc, stderr_bytes,
-        stderr_crc, exit_code, day, run_s, signal, reason, message
+        stderr_crc, exit_code, day, run_s, signal, cut, reason, message
     )
     SELECT id, attempt, session, started_at, finished_at, stdout_bytes, stdout_crc, stderr_bytes,
-        stderr_crc, exit_code, day, run_s, signal, reason, message
+        stderr_crc, exit_code, day, run_s, signal, cut, reason, message
     FROM locked
     WHERE started_at IS NOT NULL
 ),
@@ -104,7 +106,7 @@ queued AS (
         cancel_requested = false, session = NULL, started_at = NULL, finished_at = NULL,
         reason = NULL, exit_code = NULL, signal = NULL, message = NULL, run_s = NULL,
         run_after = NULL, stdout_bytes = NULL, stdout_crc = NULL, stderr_bytes = NULL,
-        stderr_crc = NULL
+        stderr_crc = NULL, cut = 0
     WHERE id = ANY (ARRAY(SELECT id FROM locked))
     RETURNING id, lane, priority, queue_seq
 )

@@ -1,25 +1,17 @@
 """What the console's pages show beyond single tasks."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
 from api.sql import load
 from api.store import Connection
-from schema.tasks import INFRASTRUCTURE, Status
+from schema.tasks import Status
 
 _SQL = load("console")
 
 MOST_WAITING = 10_000
 """More of one queue are not counted."""
-
-_GROUPS_WITHIN = 500_000
-"""Task numbers that are looked through for the groups of one page: 0.1 s at most."""
-
-_STATUSES: tuple[Status, ...] = (
-    "pending", "scheduled", "in_progress", "succeeded", "failed", "cancelled",
-)  # fmt: skip
 
 
 class Queue(Struct, frozen=True):
@@ -38,24 +30,6 @@ class Ended(Struct, frozen=True):
     minute: datetime
     status: Status
     count: int
-
-
-class GroupLine(Struct, frozen=True, kw_only=True):
-    """A group in a list."""
-
-    name: str
-    newest: int
-    """Number of its newest task."""
-    counts: dict[Status, int]
-    infrastructure: int
-    submitted_at: datetime
-    finished_at: datetime | None
-    """Of its last task; None while any has not ended."""
-
-    @property
-    def total(self) -> int:
-        """All of its tasks."""
-        return sum(self.counts.values())
 
 
 class Held(Struct, frozen=True):
@@ -113,44 +87,6 @@ async def list_queues(connection: Connection, limit: int) -> list[Queue]:
 async def count_ended(connection: Connection, since: datetime) -> list[Ended]:
     """What ended since then, by the minute; those without are not there."""
     return [Ended(*row) for row in await connection.fetch(_SQL["count_ended"], since)]
-
-
-async def list_groups(
-    connection: Connection, below: int | None, limit: int
-) -> tuple[list[GroupLine], int | None]:
-    """By their newest task, and the cursor of the next page; None where nothing is left."""
-    rows = await connection.fetch(
-        _SQL["list_groups"], below, _GROUPS_WITHIN, limit + 1, list(INFRASTRUCTURE)
-    )
-    down_to: int = rows[0]["seen_down_to"]  # there is a row, also where no group is found
-    rows = [row for row in rows if row["group_name"] is not None]
-    lines = []
-    for row in rows[:limit]:
-        counts = {status: row[status] for status in _STATUSES if row[status]}
-        ended = not any(row[status] for status in ("pending", "scheduled", "in_progress"))
-        lines.append(
-            GroupLine(
-                name=row["group_name"], newest=row["newest"], counts=counts,
-                infrastructure=row["infrastructure"], submitted_at=row["submitted_at"],
-                finished_at=row["finished_at"] if ended else None,
-            )
-        )  # fmt: skip
-    if len(rows) > limit:
-        return lines, lines[-1].newest
-    return lines, down_to if down_to > 1 else None
-
-
-async def list_slowest(connection: Connection, group: str, limit: int) -> list[int]:
-    """Numbers of those of a group that ran longest."""
-    return [row[0] for row in await connection.fetch(_SQL["list_slowest"], group, limit)]
-
-
-async def list_members(
-    connection: Connection, group: str, above: int, statuses: Sequence[Status], limit: int
-) -> list[int]:
-    """Numbers of those of a group that are in one of these states, from small to large."""
-    rows = await connection.fetch(_SQL["list_members"], group, above, list(statuses), limit)
-    return [row[0] for row in rows]
 
 
 async def list_agents(connection: Connection, limit: int, held: int) -> list[LiveAgent]:

@@ -8,9 +8,7 @@ import asyncpg
 from api.console.throughput import Throughput
 from api.database import Database
 from api.store import console as store
-from api.store import results as result_store
 from api.store import sessions as session_store
-from api.store import tasks as task_store
 from schema.tasks import Status
 from tests.store import support
 
@@ -54,39 +52,6 @@ async def test_what_an_agent_runs_is_shown_in_part(connection: asyncpg.Connectio
     assert (after.agents, after.slots) == (slots.agents - 1, slots.slots - agent.slots)
     gone = await store.list_gone(connection, 1)
     assert (gone[0].agent, gone[0].reason) == ("of many slots", "closed")
-
-
-async def test_groups_stand_by_their_newest_task(connection: asyncpg.Connection) -> None:
-    """With what became of their tasks; each on one page only."""
-    for name in ("ga", "gb", "gc", "ga"):
-        await support.submit(connection, group=name, needs=("console-groups",))
-    cancelled = await support.submit(connection, group="gc", needs=("console-groups",))
-    await task_store.cancel(connection, cancelled, "tester")
-    first, cursor = await store.list_groups(connection, None, 2)
-    assert [(each.name, each.counts) for each in first] == [
-        ("gc", {"pending": 1, "cancelled": 1}), ("ga", {"pending": 2}),
-    ]  # fmt: skip
-    assert cursor is not None
-    second, _ = await store.list_groups(connection, cursor, 2)
-    assert second[0].name == "gb"
-    assert "ga" not in {each.name for each in second}
-    assert first[0].finished_at is None
-
-
-async def test_members_and_slowest_of_a_group(connection: asyncpg.Connection) -> None:
-    """In pages, by their states; the slowest first."""
-    session = await support.session(connection, "slow")
-    numbers = []
-    for seconds in (3.0, 9.0, 1.0):
-        task = await support.running(connection, session, needs="console-slow", group="gs")
-        ended = support.ended(task, session, "failed", "exit", exit_code=1, run_s=seconds)
-        await result_store.finish_many(connection, [ended], 5)
-        numbers.append(task.id)
-    failed = await store.list_members(connection, "gs", 0, ("failed",), 2)
-    assert failed == numbers[:2]
-    assert await store.list_members(connection, "gs", failed[-1], ("failed",), 2) == numbers[2:]
-    assert await store.list_members(connection, "gs", 0, ("pending",), 2) == []
-    assert await store.list_slowest(connection, "gs", 2) == [numbers[1], numbers[0]]
 
 
 async def test_the_last_hour_is_counted_once(database_url: str) -> None:

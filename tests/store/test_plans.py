@@ -96,7 +96,6 @@ _HOT = [
     ("explain", "count_ahead", f"{_LANE}, 5::smallint, 9999999, 1000", {"tasks_queue"}),
     ("live", "group_members", "'group 5', 0, 100", {"tasks_group"}),
     ("console", "list_running", "12", {"tasks_held"}),
-    ("console", "list_members", "'group 5', 0, ARRAY['succeeded'], 100", {"tasks_group"}),
     ("console", "list_held", "ARRAY[7]::bigint[], 8", {"tasks_held"}),
 ]  # fmt: skip
 
