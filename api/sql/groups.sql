@@ -68,13 +68,14 @@ ORDER BY cancelled.id;
 -- name: retry_some
 -- The next finished tasks of the group $1 by number, above $2 and up to $3, at most $4, that ended
 -- as $5 and not after $6 (or whenever, where it is null); $7 who asks for it. What is done to one is
--- what `retry` in tasks.sql does: those whose secrets are gone are passed over. Returns how far it came, and the tasks that are queued; one row at
+-- what `retry` in tasks.sql does: those whose secrets are gone are passed over (by a scalar: EXISTS is
+-- hashed, and reads all secrets). Returns how far it came, and the tasks that are queued; one row at
 -- least.
 WITH picked AS MATERIALIZED (
     SELECT id FROM tasks
     WHERE group_name = $1 AND id > $2 AND id <= $3 AND status = ANY ($5::text[])
         AND ($6::timestamptz IS NULL OR finished_at <= $6)
-        AND (secret_names IS NULL OR EXISTS (SELECT FROM task_secrets WHERE task = tasks.id))
+        AND (secret_names IS NULL OR (SELECT true FROM task_secrets WHERE task = tasks.id))
     ORDER BY id
     LIMIT $4
 ),
@@ -82,7 +83,7 @@ locked AS MATERIALIZED (
     SELECT * FROM tasks
     WHERE id = ANY (ARRAY(SELECT id FROM picked)) AND status = ANY ($5::text[])
         AND ($6::timestamptz IS NULL OR finished_at <= $6)
-        AND (secret_names IS NULL OR EXISTS (SELECT FROM task_secrets WHERE task = tasks.id))
+        AND (secret_names IS NULL OR (SELECT true FROM task_secrets WHERE task = tasks.id))
     ORDER BY id
     FOR UPDATE
 ),

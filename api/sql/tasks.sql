@@ -1,6 +1,6 @@
 -- name: submit_many
 -- One row for each new task, in the order of the arrays. A key that is there already gives no row.
--- $1 who submits: all of it is one entry of the audit. $17 the names of each task's secrets, joined
+-- $1 who submits: all of it is one entry of the audit. $19 the names of each task's secrets, joined
 -- by =, which no name has.
 -- A task that comes with a session has been claimed by it when it is stored: one commit instead of
 -- two, where somebody waits for just that.
@@ -45,7 +45,7 @@ named AS (
     SELECT DISTINCT group_name FROM new WHERE group_name IS NOT NULL ORDER BY group_name
     ON CONFLICT (name) DO NOTHING
 )
-SELECT id, status, lane, priority, queue_seq, key FROM new;
+SELECT id, status, lane, priority, queue_seq, key, day FROM new;
 
 -- name: find_keys
 SELECT key, key_digest, id, status FROM tasks WHERE key = ANY ($1::text[]);
