@@ -1,7 +1,8 @@
 """Bytes as people write them in a setting: `500M`, `2G`, or a share of a disk, `5%`."""
 
-SIZE = r"^[0-9]{1,15}[KMGT]?$"
-SIZE_OR_SHARE = r"^[0-9]{1,15}[KMGT]?$|^[0-9]{1,2}(\.[0-9]+)?%$"
+# `$` alone would let a last newline pass.
+SIZE = r"^[0-9]{1,15}[KMGT]?$(?!\n)"
+SIZE_OR_SHARE = r"^([0-9]{1,15}[KMGT]?|[0-9]{1,2}(\.[0-9]+)?%)$(?!\n)"
 
 _UNITS = {unit: 1 << 10 * power for power, unit in enumerate("KMGT", 1)}
 

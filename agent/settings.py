@@ -25,7 +25,7 @@ _SECRET_OF_OTHERS = frozenset({"SUBMIT_TOKEN", "READ_TOKEN", "AGENT_TOKEN", "SEC
 _LISTS = frozenset({"LABELS", "READABLE", "WRITABLE", "IMAGES", "ALLOW", "ALLOW_ENV"})
 
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
-Folder = Annotated[str, Meta(pattern=r"^/[^:\x00]*$")]
+Folder = Annotated[str, Meta(pattern=r"^/[^:\x00-\x1f]*$(?!\n)")]
 Pattern = Annotated[str, Meta(min_length=1, max_length=1000)]
 
 
