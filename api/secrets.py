@@ -4,13 +4,7 @@ from http import HTTPStatus
 
 from api.problems import ProblemError
 from api.sealing import HOW_TO_SET, Seals
-from schema.tasks import (
-    MAX_COMMAND_BYTES,
-    MAX_SECRET_BYTES,
-    MAX_SECRET_LINES,
-    MIN_SECRET_CHARS,
-    Submission,
-)
+from schema.tasks import MAX_SECRET_BYTES, MAX_SECRET_LINES, MIN_SECRET_CHARS, Submission
 
 
 def check_secrets(task: Submission, where: str, seals: Seals | None) -> None:
@@ -30,11 +24,6 @@ def check_secrets(task: Submission, where: str, seals: Seals | None) -> None:
             raise _refused(
                 f"fewer than {MIN_SECRET_CHARS} characters besides spaces stand in any log by"
                 " chance, and cannot be kept out of it: put them into `env`",
-                f"{where}.secrets.{name}",
-            )
-        if (length := len(f"{name}={value}".encode())) > MAX_COMMAND_BYTES:
-            raise _refused(
-                f"{length} bytes are too long for a variable, {MAX_COMMAND_BYTES} is the most",
                 f"{where}.secrets.{name}",
             )
         size += len(value.encode())
