@@ -134,4 +134,4 @@ def test_both_streams_are_merged_as_they_were_written(server: BenchServer) -> No
     assert times[-2] - times[0] >= 0.7
     assert _dw(server, "logs", number, "--grep", "err 5", "-n").stdout == "10:err 5\n"
     explained = _dw(server, "explain", number).stdout
-    assert explained == f"task {number} is succeeded. It has ended: succeeded.\n"
+    assert explained == f"task {number}: It has ended: succeeded.\n"
