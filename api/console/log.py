@@ -1,8 +1,10 @@
 """What a page asks for to show a log: rows, where something stands, and what comes."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 from litestar import Request, Response, get
 from litestar.params import FromQuery, QueryParameter
@@ -11,7 +13,7 @@ from msgspec import Struct
 from api import access, positions
 from api.console.headers import EVENTS, SAFE
 from api.console.painter import Painter, before_open
-from api.console.rows import Row, row
+from api.console.rows import Row, is_dear, row
 from api.reading import View
 from api.routes.live import After, LastEventId, told
 from api.routes.logs import (
@@ -27,6 +29,9 @@ from api.routes.services import services
 from api.routes.tasks import TaskId
 from schema.tasks import LogState
 
+T = TypeVar("T")
+
+_ESCAPE = b"\\u001b"  # as JSON has it
 _MOST_ROWS = 1000
 _MOST_HITS = 5000
 
@@ -75,9 +80,11 @@ async def read_rows(
         total = position.lines
         opened = {each.stream: each.offset for each in page.lines if each.open}
         after = str(before_open(position, opened))
+    escapes = sum(each.text.count("\x1b") for each in over)
+    painted = await _beside(escapes, lambda: [row(each) for each in over])
     rows = RowPage(
         attempt=page.attempt, state=page.state, total=total,
-        first=over[0].line if over else total + 1, rows=[row(each) for each in over], after=after,
+        first=over[0].line if over else total + 1, rows=painted, after=after,
     )  # fmt: skip
     return Response(rows, headers=_HEADERS)
 
@@ -121,7 +128,12 @@ async def _painted(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes,
     painter = Painter()
     async with aclosing(frames):
         async for frame in frames:
-            yield painter.frame(frame)
+            yield await _beside(frame.count(_ESCAPE), partial(painter.frame, frame))
+
+
+async def _beside(escapes: int, paint: Callable[[], T]) -> T:
+    """Paint in a thread where it takes long, so that others are served meanwhile."""
+    return await asyncio.to_thread(paint) if is_dear(escapes) else paint()
 
 
 _HEADERS = SAFE | {"Cache-Control": "no-store"}

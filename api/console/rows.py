@@ -4,7 +4,9 @@ A line is painted by itself: what colour the line before it left behind does not
 line looks the same from wherever somebody comes to it.
 """
 
+import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -21,6 +23,14 @@ MAX_CHARACTERS = 16_384
 _ESCAPE = "\x1b"
 # Shown as what they are: ␀, ␇, ␡. A tab stays one.
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) != "\t"} | {127: 0x2421}
+_OF_NO_USE = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-?]{65,}[ -/]*[@-~]?")
+"""Titles and links, and sequences that are longer than any colour's."""
+
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~])?")
+_MOST_ESCAPES = 400
+"""Of one line: with more it has no colours."""
+
+_CACHED_CHARACTERS = 500
 _COLOURS = 16  # with names of their own in the style sheet
 
 Segment: TypeAlias = tuple[str, str, str, str]
@@ -32,7 +42,7 @@ class Row(Struct, frozen=True, omit_defaults=True):
 
     t: int
     """When its end was read, in microseconds since 1970."""
-    x: str | list[Segment]
+    x: str | tuple[Segment, ...]
     e: bool = False
     """It is of stderr."""
     c: int = 0
@@ -50,7 +60,7 @@ def painted(text: str, stream: Stream, at_us: int, cut: int = 0) -> Row:
     return Row(at_us, paint(text[:MAX_CHARACTERS]), stream == "stderr", cut)
 
 
-def paint(text: str) -> str | list[Segment]:
+def paint(text: str) -> str | tuple[Segment, ...]:
     """Text without escape sequences, in pieces of one look; one that has none is itself.
 
     What was written over with a carriage return is left out, as a terminal leaves it.
@@ -58,6 +68,23 @@ def paint(text: str) -> str | list[Segment]:
     shown = text.rstrip("\r").rpartition("\r")[2]
     if _ESCAPE not in shown:
         return shown.translate(_CONTROLS)
+    return _cached(shown) if len(shown) <= _CACHED_CHARACTERS else _painted(shown)
+
+
+def is_dear(escapes: int) -> bool:
+    """Whether to paint lines with so many escape sequences beside the event loop."""
+    return escapes > _MOST_ESCAPES
+
+
+def _painted(shown: str) -> str | tuple[Segment, ...]:
+    """Paint with rich, which no line may keep busy for long or make fail.
+
+    It looks for the end of each title and link in all that follows: 4.6 s for a line of 16 KiB
+    without an end. It reads numbers of any length. A sequence costs it 30 us.
+    """
+    shown = _OF_NO_USE.sub("", shown).replace("\x1b]", "\u241b]")
+    if shown.count(_ESCAPE) > _MOST_ESCAPES:
+        return _SEQUENCE.sub("", shown).translate(_CONTROLS)
     decoded = AnsiDecoder().decode_line(shown)
     plain = decoded.plain
     segments: list[Segment] = []
@@ -70,7 +97,13 @@ def paint(text: str) -> str | list[Segment]:
         end = stop
     if end < len(plain):
         segments.append((plain[end:].translate(_CONTROLS), "", "", ""))
-    return segments if any(any(each[1:]) for each in segments) else "".join(_texts(segments))
+    if any(any(each[1:]) for each in segments):
+        return tuple(segments)
+    return "".join(_texts(segments))
+
+
+_cached = lru_cache(2048)(_painted)
+"""Those who watch the same lines share what they look like."""
 
 
 def _texts(segments: Iterable[Segment]) -> Iterable[str]:

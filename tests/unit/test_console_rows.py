@@ -1,14 +1,16 @@
 """Lines of a log as a page shows them."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.console.rows import MAX_CHARACTERS, paint, painted, row
+from api.console.rows import MAX_CHARACTERS, Segment, paint, painted, row
 from schema.logs import LogLine
 
 
-def _text(painted_: str | list[tuple[str, str, str, str]]) -> str:
+def _text(painted_: str | tuple[Segment, ...]) -> str:
     return painted_ if isinstance(painted_, str) else "".join(each[0] for each in painted_)
 
 
@@ -38,10 +40,11 @@ def test_a_plain_line_is_itself() -> None:
     ],
 )
 def test_escape_sequences_become_colours_or_nothing(
-    text: str, segments: str | list[tuple[str, str, str, str]]
+    text: str, segments: str | list[Segment]
 ) -> None:
     """As a terminal shows them; no link, no title, no bell."""
-    assert paint(text) == segments
+    made = paint(text)
+    assert (made if isinstance(made, str) else list(made)) == segments
 
 
 @given(st.text(alphabet="\x1b[]0123456789;m\r\n\x07\\Kab<>&\u202e", max_size=60))
@@ -57,3 +60,23 @@ def test_a_long_line_is_cut_and_says_so() -> None:
     assert made.x == "x" * MAX_CHARACTERS
     assert made.c == 10
     assert made.e
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x1b]" * 8192,
+        "\x1b]0;" * 4096 + "\x1b\\",
+        "\x1b[" + "9" * 16_000 + "mx",
+        "\x1b[" + "1;" * 8000 + "mx",
+        "\x1b[1mx" * 3276,
+        "\x1b[" * 8192,
+        "\x1b(" * 8192,
+    ],
+    ids=["titles", "begun titles", "number", "numbers", "colours", "begun", "sets"],
+)
+def test_no_line_takes_long_or_fails(text: str) -> None:
+    """A task could stall the server for all with one line of 16 KiB: it took 4.6 s."""
+    began = time.process_time()
+    assert isinstance(paint(text), str)
+    assert time.process_time() - began < 0.3
