@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from api.sql import load
 from api.store import Connection
+from api.store.tasks import FOR_SECRETS
 from schema.tasks import Status
 
 _SQL = load("console")
@@ -97,7 +98,8 @@ async def list_agents(connection: Connection, limit: int, held: int) -> list[Liv
         runs[row[0]].append(Held(*tuple(row)[1:]))
     return [
         LiveAgent(
-            session=row["id"], agent=row["agent"], labels=tuple(row["labels"]), slots=row["slots"],
+            session=row["id"], agent=row["agent"], slots=row["slots"],
+            labels=tuple(label for label in row["labels"] if label != FOR_SECRETS),
             version=row["version"], drain=row["drain"], opened_at=row["opened_at"],
             seen_at=row["seen_at"], running=row["running"], held=tuple(runs[row["id"]]),
         )

@@ -19,11 +19,13 @@ async def test_commands_that_are_not_allowed_are_refused(
     fine = fake.add("echo fine")
     more = fake.add(f"echo x; touch {tmp_path}/made")
     variable = fake.add("echo x", env={"BASH_ENV": f"$(touch {tmp_path}/made)"})
+    hidden = fake.add("echo x", secrets={"BASH_ENV": f"$(touch {tmp_path}/made)"})
     named = fake.add("echo x", env={"CI_JOB": "1"})
     async with run_agent("4", ALLOW="echo *,true", ALLOW_ENV="CI_*") as agent:
         for task in (fine, named):
             assert (await fake.result(task)).exit_code == 0
         refused, by_variable = await fake.result(more), await fake.result(variable)
+        assert (await fake.result(hidden)).message == by_variable.message
         agent.process.terminate()
         assert await agent.ends() == 0
     assert refused.reason == by_variable.reason == "spawn_error"

@@ -202,11 +202,12 @@ async def test_the_environment_is_the_tasks_own(
     assert {name for name in names if not name.startswith("LC_")} <= ours | shell | given
 
 
+@pytest.mark.parametrize("field", ["env", "secrets"])
 async def test_a_tasks_variables_are_in_the_sandbox_alone(
-    fake: FakeApi, start_agent: StartAgent
+    fake: FakeApi, start_agent: StartAgent, field: str
 ) -> None:
     """Command lines can be read by all; and bwrap runs outside, where LD_PRELOAD is a way out."""
-    task = fake.add("sleep 600", env={"PASSWORD": "s3cret-v4lue"})
+    task = fake.add("sleep 600", **{field: {"PASSWORD": "s3cret-v4lue"}})
     async with start_agent(isolation="bwrap") as worker:
         await eventually(lambda: bool(worker._runner._runs), "it runs")
         lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
@@ -219,6 +220,16 @@ async def test_a_tasks_variables_are_in_the_sandbox_alone(
         fake.cancelled.add((task, 1))
         fake.poke()
         await fake.result(task)
+
+
+async def test_a_secret_is_in_the_sandbox_and_not_in_its_log(
+    fake: FakeApi, start_agent: StartAgent
+) -> None:
+    """Its output is redacted as any other's."""
+    task = fake.add('printf %s "$S" | wc -c; echo "<$S>"', secrets={"S": "s3cret-v4lue"})
+    async with start_agent(isolation="bwrap"):
+        await fake.result(task)
+    assert fake.log(task) == b"12\n<***>\n"
 
 
 async def test_no_descriptor_of_the_agents_is_there(fake: FakeApi, start_agent: StartAgent) -> None:
