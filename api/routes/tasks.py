@@ -163,8 +163,8 @@ async def list_tasks(
 ) -> TaskPage:
     """Tasks, newest first. `id` and `status` may be repeated; with `id` only `status` filters."""
     below = NO_CURSOR if cursor is None else below_cursor(cursor)
-    if max(id_ or (), default=0) > NO_CURSOR:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, f"id: the largest number is {NO_CURSOR}")
+    if id_ and not 1 <= min(id_) <= max(id_) <= NO_CURSOR:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, f"id: numbers are 1 to {NO_CURSOR}")
     async with services(request).database.reading() as connection:
         if id_ is not None:
             named = await store.get_many(connection, id_)

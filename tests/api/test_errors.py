@@ -109,6 +109,8 @@ _PATHS: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("GET", f"/tasks?cursor={2**63}", 400, ("cursor",)),
     ("GET", f"/tasks?cursor={'9' * 5000}", 400, ("cursor",)),
     ("GET", f"/tasks?id={2**63}", 400, ("id",)),
+    ("GET", f"/tasks?id={-(2**63) - 1}", 400, ("id",)),
+    ("GET", "/tasks?id=5&id=0", 400, ("id",)),
     ("GET", "/tasks?id=x", 400, ("id",)),
     ("GET", "/tasks?name=a%00b", 400, ("name",)),
     ("GET", "/tasks?group=a%00b", 400, ("group",)),

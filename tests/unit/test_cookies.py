@@ -1,5 +1,7 @@
 """Cookies of people who logged in: what they prove, and what they do not."""
 
+import time
+
 import pytest
 
 from api import cookies
@@ -49,6 +51,23 @@ def test_what_is_no_cookie_of_ours_is_nobodys(header: bytes) -> None:
     """Browsers send what they like; anybody can write one."""
     login = cookies.read(header)
     assert login is None or not login.proves(_KEY, _DIGEST, 1)
+
+
+def test_cookies_of_others_do_not_hide_ours() -> None:
+    """What another program set for this host may be no cookie at all, by the rules."""
+    ours = f"{cookies.NAME}={_TEXT}"
+    for header in (f'a"; {ours}', f"a b=[1]; {ours}; @=;", f"xdw_login=1.2.3;{ours}"):
+        login = cookies.read(header.encode())
+        assert login is not None, header
+        assert login.proves(_KEY, _DIGEST, 1), header
+
+
+def test_no_cookie_takes_long_to_read() -> None:
+    """Anybody may send one, and all others wait while it is read."""
+    for header in (b'dw_login="' + b"\\" * 400_000 + b'"', b"dw_login=;" * 40_000):
+        began = time.thread_time()
+        assert cookies.read(header) is None
+        assert time.thread_time() - began < 0.2
 
 
 @pytest.mark.parametrize(
