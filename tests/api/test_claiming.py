@@ -245,8 +245,11 @@ async def test_a_free_slot_comes_before_what_is_claimed_ahead(api: Api) -> None:
         second = group.create_task(api.claim(free, slots=3, wait=30))
         await _parked(api, second)
         await api.call("POST", "/tasks", json=[{"command": "true", "needs": [label]}] * 6)
-    assert [len(first.result()), len(second.result())] == [1, 3]
-    assert len(await api.claim(ahead, slots=1, ahead=50)) == 2
+    assert len(second.result()) == 3
+    taken = len(first.result())
+    if taken == 1:  # both waited already: only slots are filled as tasks are stored
+        taken += len(await api.claim(ahead, slots=1, ahead=50))
+    assert taken == 3
 
 
 async def test_a_claim_of_nothing_is_refused(api: Api) -> None:
