@@ -22,6 +22,7 @@ from typing import Any
 
 import asyncpg
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer, WorkerProcess
 
@@ -169,6 +170,10 @@ def _serve(settings: Settings, url: str, data_dir: Path, *, guarded: bool) -> No
         websockets=False,
         workers=settings.workers,
         runtime_threads=1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=round(settings.header_s * 1000),
+            max_buffer_size=settings.max_header_bytes,
+        ),
         backlog=_BACKLOG,
         backpressure=_CONNECTIONS,
         respawn_failed_workers=True,

@@ -27,7 +27,7 @@ _BROWSER = "browser"
 class Who:
     """Somebody who asks: a token that lives, as this process knows it."""
 
-    __slots__ = ("digest", "name", "number", "parked", "ref", "role", "used")
+    __slots__ = ("digest", "name", "number", "parked", "reads", "ref", "role", "used")
 
     def __init__(
         self, name: str, role: Role, *, ref: str, digest: bytes = b"", number: int | None = None
@@ -42,6 +42,8 @@ class Who:
         """Row; None where the token is not in the table."""
         self.parked = 0
         """Requests that wait for something to happen."""
+        self.reads = 0
+        """Logs that it reads."""
         self.used = False
         """Since it was last written down."""
 

@@ -15,7 +15,9 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
+from api import cookies
 from api.access import READ, guard
+from api.bodies import limits_of
 from api.claims import Claims
 from api.console.rendering import templates
 from api.console.routes import routers
@@ -39,6 +41,7 @@ from api.routes import (
     agents,
     audit,
     compat,
+    described,
     explain,
     group_changes,
     groups,
@@ -49,7 +52,6 @@ from api.routes import (
     tokens,
 )
 from api.routes import live as live_routes
-from api.routes.described import add_bodies
 from api.routes.services import Services
 from api.sealing import seals_of
 from api.sessions import Sessions
@@ -101,16 +103,21 @@ def create_app(settings: Settings | None = None) -> Front:
             "Errors are `application/problem+json` (RFC 9457).",
             openapi_router=Router("/schema", route_handlers=[], opt=READ, include_in_schema=False),
             components=Components(
-                security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}
+                security_schemes={
+                    "token": SecurityScheme(type="http", scheme="bearer"),
+                    "login": SecurityScheme(
+                        type="apiKey", security_scheme_in="cookie", name=cookies.NAME
+                    ),
+                }
             ),
-            security=[{"token": []}],
+            security=[{"token": []}, {"login": []}],
             use_handler_docstrings=True,
             # Others are pages that load scripts of strangers into a browser that may be logged in.
             render_plugins=[JsonRenderPlugin()],
         ),
         logging_config=None,
     )
-    add_bodies(app.openapi_schema)
+    described.complete(app)
     front = Front(
         app,
         [compat.pull, agents.claim, agents.report, agents.beat, tasks.submit],
@@ -160,6 +167,7 @@ async def _services(settings: Settings, database: Database) -> Services:
     delivery = Delivery(database, writer, seals, lease_key)
     cut_marks = CutMarks(settings.pulled_silence_s)
     live = Live(database, notices)
+    large, small = limits_of(settings)
     return Services(
         settings=settings,
         database=database,
@@ -178,7 +186,13 @@ async def _services(settings: Settings, database: Database) -> Services:
             database, lanes, notices, claims, seals, a_minute=settings.submissions_per_minute
         ),
         writer=writer,
-        reports=Reports(writer, lease_key, settings.max_log_bytes, cut_marks),
+        reports=Reports(
+            writer,
+            lease_key,
+            cut_marks,
+            max_log_bytes=settings.max_log_bytes,
+            inflate_s=settings.inflate_s,
+        ),
         pulled=PulledAttempts(database),
         audience=Audience(settings.max_viewers, settings.max_viewers_per_token),
         live=live,
@@ -188,6 +202,8 @@ async def _services(settings: Settings, database: Database) -> Services:
         seals=seals,
         delivery=delivery,
         lease_key=lease_key,
+        large=large,
+        small=small,
     )
 
 

@@ -1,7 +1,9 @@
 """Request bodies and gzip members, in bounded memory."""
 
 import asyncio
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -10,12 +12,19 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from isal import igzip_lib, isal_zlib
 from litestar import Request
+from msgspec import Struct
+from msgspec.structs import replace
 
 from api.problems import ProblemError
+from api.settings import Settings
 
 _GZIP = 31  # window bits: a gzip member, its trailer checked
+_MOST_FLAGS = b"\x1f"
 _STEP = 262_144  # 7 % faster than 64 KiB: the thread gives up and takes the GIL less often
-_BODY_S = 120.0  # as long as agents take: what never arrives must not hold memory for ever
+_SLICE = 262_144  # of a member, between two looks at the time
+_PAUSE_PARTS = 8  # a pause is measured that coarsely: setting a timer anew costs a microsecond
+_BETWEEN_VALUES = b",[{"
+_COUNT_BYTES = 1_048_576  # counted in a millisecond, for which the thread keeps the GIL
 INLINE_BYTES = 32_768
 """Up to here a thread costs more than it brings: 150 µs under load, as both want the GIL."""
 
@@ -29,6 +38,56 @@ class BadGzipError(ValueError):
     """Not exactly one whole gzip member, or one that inflates to too much."""
 
 
+class InflatesTooFarError(BadGzipError):
+    """To more bytes than it may."""
+
+
+class TooSlowError(Exception):
+    """Inflating takes longer than it may."""
+
+
+class TooManyValuesError(Exception):
+    """JSON of so many values that decoding it would hold up everybody: it keeps the GIL."""
+
+
+class Limits(Struct, frozen=True):
+    """How much one body may be, and how long it may take."""
+
+    size: int
+    """Bytes, before and after inflating."""
+    setting: str
+    """The variable that says so."""
+    values: int
+    """In JSON, about: what stands between commas, brackets and braces."""
+    body_s: float
+    pause_s: float
+    """Between two pieces."""
+    inflate_s: float
+    """Of a processor's time."""
+
+
+def limits_of(settings: Settings) -> tuple[Limits, Limits]:
+    """Limits of bodies with tasks or logs, and of all others."""
+    large = Limits(
+        size=settings.max_body_bytes,
+        setting="MAX_BODY_BYTES",
+        values=settings.max_json_values,
+        body_s=settings.body_s,
+        pause_s=settings.body_pause_s,
+        inflate_s=settings.inflate_s,
+    )
+    small = min(settings.max_small_body_bytes, settings.max_body_bytes)
+    return large, replace(large, size=small, setting="MAX_SMALL_BODY_BYTES")
+
+
+def deadline(inflate_s: float) -> float:
+    """When inflating has taken too long, by the clock of the thread that does it.
+
+    That clock counts its own work only: a busy machine makes nobody's body a bomb.
+    """
+    return time.thread_time() + inflate_s
+
+
 class Decoder(Protocol[T_co]):
     """msgspec's decoders."""
 
@@ -36,7 +95,7 @@ class Decoder(Protocol[T_co]):
         """Raise msgspec.DecodeError or msgspec.ValidationError."""
 
 
-class Measured(msgspec.Struct, frozen=True, gc=False):
+class Measured(Struct, frozen=True, gc=False):
     """What a gzip member holds."""
 
     size: int
@@ -44,24 +103,31 @@ class Measured(msgspec.Struct, frozen=True, gc=False):
     crc: int
 
 
-def _pieces(member: bytes, most: int) -> Iterator[bytes]:
-    """Inflate in steps, so that no buffer grows; checks the member's CRC-32 and length."""
+def _pieces(member: bytes, most: int, until: float) -> Iterator[bytes]:
+    """Inflate in steps, so that no buffer grows; checks the member's CRC-32 and length.
+
+    It is fed in slices, or blocks that hold nothing would keep one step busy for all of them.
+    """
+    if member[3:4] > _MOST_FLAGS:  # isa-l lets them pass, other readers do not
+        raise BadGzipError("not gzip: flags that are reserved")
     inflater = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)
-    total = 0
-    data = member
+    total = fed = 0
     try:
         while not inflater.eof:
+            data = member[fed : fed + _SLICE] if inflater.needs_input else b""
+            fed += len(data)
             piece = inflater.decompress(data, _STEP)
-            if not piece and not inflater.eof:
+            if not piece and not inflater.eof and fed == len(member):
                 raise BadGzipError("the gzip member is cut short")
             total += len(piece)
             if total > most:
-                raise BadGzipError(f"inflates to more than {most} bytes")
+                raise InflatesTooFarError(f"inflates to more than {most} bytes")
             yield piece
-            data = b""  # it keeps what it has not used
+            if not inflater.eof and time.thread_time() > until:
+                raise TooSlowError
     except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub declares an instance
         raise BadGzipError(f"not gzip: {error}") from None
-    if inflater.unused_data:
+    if inflater.unused_data or fed < len(member):
         raise BadGzipError("something follows the first gzip member")
 
 
@@ -70,10 +136,10 @@ def count_lines(data: bytes) -> int:
     return len(data) - len(data.replace(b"\n", b""))
 
 
-def measure(member: bytes, most: int) -> Measured:
-    """Count a member's bytes and newlines, and check its CRC-32; BadGzipError."""
+def measure(member: bytes, most: int, until: float = math.inf) -> Measured:
+    """Count a member's bytes and newlines, and check its CRC-32; BadGzipError, TooSlowError."""
     total = lines = 0
-    for piece in _pieces(member, most):
+    for piece in _pieces(member, most, until):
         total += len(piece)
         lines += count_lines(piece)
     return Measured(total, lines, crc_of(member))
@@ -84,9 +150,9 @@ def crc_of(member: bytes) -> int:
     return int.from_bytes(member[-8:-4], "little")
 
 
-def inflate(member: bytes, most: int) -> bytes:
-    """A member's bytes, at most `most` of them; BadGzipError."""
-    return b"".join(_pieces(member, most))
+def inflate(member: bytes, most: int, until: float = math.inf) -> bytes:
+    """A member's bytes, at most `most` of them; BadGzipError, TooSlowError."""
+    return b"".join(_pieces(member, most, until))
 
 
 def deflate(data: bytes) -> bytes:
@@ -103,16 +169,35 @@ def header(request: Request[Any, Any, Any], name: bytes) -> str:
     return ""
 
 
-async def read(
-    request: Request[Any, Any, Any], most: int, setting: str = " (MAX_BODY_BYTES)"
-) -> bytes:
-    """The body as it comes, of at most `most` bytes; a 4xx problem, which names the setting."""
+async def read(request: Request[Any, Any, Any], limits: Limits) -> bytes:
+    """The body as it comes; a 4xx problem, which names the setting."""
+    announced = _announced(request)
+    now = asyncio.get_running_loop().time
+    begun = moved = now()
     try:
-        async with asyncio.timeout(_BODY_S):
-            return await _receive(request, most, setting)
+        async with asyncio.timeout(min(limits.body_s, limits.pause_s)) as patience:
+            parts: list[bytes] = []
+            size = 0
+            while True:
+                message = await request.receive()
+                if message["type"] != "http.request":
+                    raise ProblemError(HTTPStatus.BAD_REQUEST, "the body broke off")
+                parts.append(message["body"])
+                size += len(message["body"])
+                if size > limits.size:
+                    raise _too_large(f"is larger than {limits.size} bytes ({limits.setting})")
+                # Granian tells the end in a message of its own: to wait for that too cost 30 of the
+                # 300 us of a beat.
+                if size == announced or not message.get("more_body"):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
+                if now() - moved > limits.pause_s / _PAUSE_PARTS:
+                    moved = now()
+                    patience.reschedule(min(begun + limits.body_s, moved + limits.pause_s))
     except TimeoutError:
         raise ProblemError(
-            HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {_BODY_S:.0f} s"
+            HTTPStatus.REQUEST_TIMEOUT,
+            f"the body did not arrive within {limits.body_s:g} s (BODY_S), or stood still for"
+            f" {limits.pause_s:g} s (BODY_PAUSE_S)",
         ) from None
 
 
@@ -127,37 +212,26 @@ def _announced(request: Request[Any, Any, Any]) -> int:
     return length
 
 
-async def _receive(request: Request[Any, Any, Any], most: int, setting: str) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    announced = _announced(request)
-    while True:
-        message = await request.receive()
-        if message["type"] != "http.request":
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "the body broke off")
-        parts.append(message["body"])
-        size += len(message["body"])
-        if size > most:
-            raise ProblemError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the body is larger than {most} bytes{setting}",
-            )
-        # Granian tells the end in a message of its own: to wait for that too cost 30 of the 300 us
-        # of a beat.
-        if size == announced or not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+def _too_large(what: str) -> ProblemError:
+    return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body {what}")
 
 
 async def decoded(
-    request: Request[Any, Any, Any], decoder: Decoder[T], most: int, *, without: T | None = None
+    request: Request[Any, Any, Any],
+    decoder: Decoder[T],
+    limits: Limits,
+    *,
+    without: T | None = None,
+    counted: bool = True,
 ) -> T:
-    """The body as `decoder` reads it, of at most `most` bytes before and after inflating.
+    """The body as `decoder` reads it.
 
     A 4xx problem says what is wrong, and where. `without` stands for an empty body, where there may
-    be none. Large bodies are inflated and decoded in a thread; how large one is that comes as gzip
-    it says itself, and where it lies the event loop waits for it.
+    be none; not `counted` is what is no JSON, or one long text. Large bodies are inflated and
+    decoded in a thread; how large one is that comes as gzip it says itself, and where it lies the
+    event loop waits for it.
     """
-    body = await read(request, most)
+    body = await read(request, limits)
     encoding = header(request, b"content-encoding")
     if encoding not in {"", "identity", "gzip", "x-gzip"}:
         raise ProblemError(
@@ -168,15 +242,52 @@ async def decoded(
     size = len(body) if plainly else max(len(body), int.from_bytes(body[-4:], "little"))
 
     def work() -> T:
-        plain = body if plainly else inflate(body, most)
-        return without if not plain and without is not None else decoder.decode(plain)
+        plain = body if plainly else inflate(body, limits.size, deadline(limits.inflate_s))
+        if not plain and without is not None:
+            return without
+        if counted and len(plain) > limits.values and _values_in(plain) > limits.values:
+            raise TooManyValuesError
+        return decoder.decode(plain)
 
     try:
         return await in_thread(work) if size > INLINE_BYTES else work()
-    except BadGzipError as error:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, f"the body's gzip: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, f"the body: {error}") from None
+    except _WRONG as error:
+        raise _wrong(error, limits) from None
+
+
+_WRONG = (
+    BadGzipError, TooSlowError, TooManyValuesError, RecursionError, msgspec.DecodeError,
+    UnicodeDecodeError,
+)  # fmt: skip
+
+
+def _wrong(error: Exception, limits: Limits) -> ProblemError:
+    match error:
+        case InflatesTooFarError():
+            return _too_large(f"inflates to more than {limits.size} bytes ({limits.setting})")
+        case TooSlowError():
+            return _too_large(
+                f"takes longer to inflate than {limits.inflate_s:g} s (INFLATE_S): send less at"
+                " once"
+            )
+        case TooManyValuesError():
+            return _too_large(
+                f"has more than {limits.values} commas, brackets and braces (MAX_JSON_VALUES):"
+                " send less at once"
+            )
+        case BadGzipError():
+            why = f"the body's gzip: {error}"
+        case RecursionError():
+            why = "the body is nested too deep: hundreds of arrays or objects in one another"
+        case _:
+            why = f"the body: {error}"
+    return ProblemError(HTTPStatus.BAD_REQUEST, why)
+
+
+def _values_in(plain: bytes) -> int:
+    """At least as many values as the JSON has; what stands in texts counts too."""
+    pieces = (plain[at : at + _COUNT_BYTES] for at in range(0, len(plain), _COUNT_BYTES))
+    return sum(len(piece) - len(piece.translate(None, _BETWEEN_VALUES)) for piece in pieces)
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -18,12 +18,12 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import HTTPScope, Receive, Scope, Send
 from litestar.utils import normalize_path
 
-from api import access, paths
+from api import access, paths, targets
 from api.access import Access, Who
 from api.gate import Gate, take_from_path
 from api.metrics import DENIED
 from api.problems import LogInFirstError, ProblemError, response_to
-from api.room import SMALL_BYTES, RawHeaders, Room
+from api.room import SMALL_BYTES, RawHeaders, Room, keep_in
 
 AnyRequest = Request[Any, Any, Any]
 Handler = Callable[[AnyRequest], Awaitable[Any]]
@@ -87,6 +87,7 @@ class Front:
         self._requests += 1
         try:
             self._check_room_for_one()
+            targets.check_path(scope)
             headers = dict(scope["headers"])
             assert self.gate is not None, "the worker has not started"
             who = self.gate.known(headers) or await self._stranger(scope, headers, in_path)
@@ -98,11 +99,12 @@ class Front:
             if size <= SMALL_BYTES:
                 await self._serve(hot, scope, receive, send)
                 return
-            await self._room.enter(size)
+            room = await self._room.enter(size)
+            keep_in(scope, room)
             try:
                 await self._serve(hot, scope, receive, send)
             finally:
-                self._room.leave(size)
+                room.leave()
         except Exception as error:  # noqa: BLE001 - litestar answers its own; these are from here
             scope["litestar_app"] = self.app
             request: Request[Any, Any, Any] = Request(scope, receive, send)
@@ -155,7 +157,12 @@ class Front:
         self, hot: _Hot | None, scope: HTTPScope, receive: Receive, send: Send
     ) -> None:
         if hot is None:
-            await self.app(scope, receive, send)
+            forget = targets.check_query(scope)
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                if forget:
+                    targets.forget_queries()
             return
         body = _encode(await hot.handler(cast("AnyRequest", Exchange(self.app, scope, receive))))
         await send(

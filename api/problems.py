@@ -21,6 +21,8 @@ from api.batching import QueueFullError
 from api.database import AWAY
 from schema.problems import Problem
 
+# Paths are taken from the scope and quoted: a URL made with a `Host` of a stranger may be none,
+# and a newline in a path must not begin a line of the log.
 _log = logging.getLogger(__name__)
 
 
@@ -77,12 +79,12 @@ def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[byt
     if isinstance(error.extra, list):  # litestar's list of what is wrong with the parameters
         detail += "".join(f"; {each.get('key')}: {each.get('message')}" for each in error.extra)
     if error.status_code == HTTPStatus.NOT_FOUND and detail == "Not Found":
-        detail = f"there is no {request.url.path}; the routes are described at /schema"
+        detail = f"there is no {request.scope['path']}; the routes are described at /schema"
     return _respond(error.status_code, detail, retry_after_s, error.headers)
 
 
 def _database_away(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    _log.warning("%s %s: no database: %r", request.method, request.url.path, error)
+    _log.warning("%s %r: no database: %r", request.method, request.scope["path"], error)
     return _respond(503, "the database cannot be reached now; nothing was lost, come back", 1.0)
 
 
@@ -100,7 +102,7 @@ def _log_in(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
 
 
 def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    _log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
     return _respond(500, "a mistake of the server; it has written down what happened")
 
 

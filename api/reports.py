@@ -34,16 +34,18 @@ _LEASES = 8192  # remembered as genuine; some 300 bytes each
 
 
 _Verified = Chunk | Beyond | Verdict
-_Verify = Callable[[LogChunk], _Verified]
+_Verify = Callable[[LogChunk, float], _Verified]
 
 
 class _Verifying(Struct, frozen=True):
     decoder: Decoder[Report]
     verify: _Verify
+    inflate_s: float
 
     def decode(self, body: bytes, /) -> "Received":
         report = self.decoder.decode(body)
-        return Received(report, [self.verify(chunk) for chunk in report.chunks])
+        until = bodies.deadline(self.inflate_s)
+        return Received(report, [self.verify(chunk, until) for chunk in report.chunks])
 
 
 class Received(Struct, frozen=True):
@@ -57,18 +59,25 @@ class Reports:
     """Takes reports; returns when all that they say is committed, or refused item by item."""
 
     def __init__(
-        self, writer: Writer, lease_key: bytes, max_log_bytes: int, marks: CutMarks
+        self,
+        writer: Writer,
+        lease_key: bytes,
+        marks: CutMarks,
+        *,
+        max_log_bytes: int,
+        inflate_s: float,
     ) -> None:
         """`max_log_bytes`: of each stream; agents of today keep to it for both together."""
         self._writer = writer
         self._max_log_bytes = max_log_bytes
         self._cut_marks = marks
+        self._inflate_s = inflate_s
         # A task that writes a log brings its lease many times; checking it takes 5 us.
         self._proof = lru_cache(_LEASES)(partial(lease.verify, key=lease_key))
 
     def decoder(self, decoder: Decoder[Report]) -> Decoder[Received]:
         """Decodes a report and verifies its chunks: what a thread does with a large body."""
-        return _Verifying(decoder, self._verify)
+        return _Verifying(decoder, self._verify, self._inflate_s)
 
     async def accept(self, received: Received) -> ReportReply:
         """Write one report."""
@@ -110,10 +119,10 @@ class Reports:
             return None
         return proof.task, proof.attempt
 
-    def _verify(self, sent: LogChunk) -> _Verified:
+    def _verify(self, sent: LogChunk, until: float) -> _Verified:
         try:
             proof = self._proof(sent.lease)
-            measured = bodies.measure(sent.content, MAX_CHUNK_BYTES)
+            measured = bodies.measure(sent.content, MAX_CHUNK_BYTES, until)
             marks.check(marks.decode(sent.marks), measured.size)
         except (BadLeaseError, BadGzipError, BadMarksError) as error:
             return Verdict("invalid", str(error))

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from litestar.types import Scope
+
 from api.problems import ProblemError
 
 SMALL_BYTES = 65_536
@@ -12,6 +14,34 @@ SMALL_BYTES = 65_536
 
 _WAIT_FOR_ROOM_S = 20.0
 RawHeaders = Mapping[bytes, bytes]
+
+
+class Place:
+    """Room that one body takes, until `leave`."""
+
+    __slots__ = ("_room", "_size")
+
+    def __init__(self, room: "Room", size: int) -> None:
+        self._room = room
+        self._size = size
+
+    def leave(self) -> None:
+        """Give it back, once: the request is answered, or waits and has forgotten its body."""
+        size, self._size = self._size, 0
+        if size:
+            self._room.leave(size)
+
+
+def keep_in(scope: Scope, place: Place) -> None:
+    """Let whoever handles the request find its body's place."""
+    scope["place"] = place  # type: ignore[typeddict-unknown-key]  # ours
+
+
+def leave(scope: Scope) -> None:
+    """Its body has been read and is forgotten, though the request is not answered yet."""
+    place = scope.get("place")
+    if isinstance(place, Place):
+        place.leave()
 
 
 class Room:
@@ -38,11 +68,11 @@ class Room:
             return self._most_of_one
         return min(int(length), self._most_of_one) if length and length.isdigit() else 0
 
-    async def enter(self, size: int) -> None:
-        """Wait for room, which `leave` gives back. A 503 problem after some time."""
+    async def enter(self, size: int) -> Place:
+        """Wait for room. A 503 problem after some time."""
         if not self._line and self._fits(size):
             self._held += size
-            return
+            return Place(self, size)
         entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append((size, entered))
         try:
@@ -53,12 +83,13 @@ class Room:
                 self.leave(size)  # it was let in at that very moment
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                "more large bodies arrive than there is room for; come back",
+                "more large bodies arrive than there is room for (MAX_BODIES_BYTES); come back",
                 retry_after_s=1,
             ) from None
+        return Place(self, size)
 
     def leave(self, size: int) -> None:
-        """The request is answered."""
+        """Let in whoever waits and finds room now."""
         self._held -= size
         while self._line and (self._line[0][1].done() or self._fits(self._line[0][0])):
             wanted, entered = self._line.popleft()

@@ -67,6 +67,23 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How many attempts machines may lose before the task fails as `agent_lost`."""
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 16 * 1024 * 1024
     """Of one request, as received and after its own Content-Encoding."""
+    max_small_body_bytes: Annotated[int, Meta(ge=1024)] = 1024 * 1024
+    """The same of a request that brings neither tasks nor logs."""
+    max_json_values: Annotated[int, Meta(ge=1000)] = 500_000
+    """In one body, counted by commas, brackets and braces: to decode them keeps all others waiting
+    for some 0.1 s."""
+    max_tasks: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+    """Of one submission."""
+    max_header_bytes: Annotated[int, Meta(ge=8192, le=1024 * 1024)] = 65_536
+    """Of a request's line and headers, and of what is read ahead on one connection."""
+    header_s: Annotated[float, Meta(ge=0.1, le=60)] = 30
+    """For a request's line and headers, and until the next request of a connection."""
+    body_s: Annotated[float, Meta(gt=0, le=3600)] = 120
+    """For the whole of a body: as long as agents take."""
+    body_pause_s: Annotated[float, Meta(gt=0, le=3600)] = 10
+    """Between two pieces of a body."""
+    inflate_s: Annotated[float, Meta(gt=0, le=600)] = 2
+    """Of a processor's time, for all gzip of one request."""
     max_bodies_bytes: Annotated[int, Meta(ge=1024)] = 256 * 1024 * 1024
     """Of all requests over 64 KiB that one worker works on; beyond it senders are told to wait."""
     max_queue_bytes: Annotated[int, Meta(ge=1024)] = 64 * 1024 * 1024
@@ -78,6 +95,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_log_bytes: Annotated[int, Meta(ge=MIN_LOG_BYTES)] = 1024 * 1024 * 1024
     """What the log of an attempt may hold: agents drop what is in the middle, and of what others
     send no more is stored."""
+    max_log_reads: Annotated[int, Meta(ge=1)] = 100
+    """Logs that one token reads at the same time from one worker: each holds some 10 MB, for as
+    long as its reader takes."""
     submissions_per_minute: Annotated[int, Meta(ge=0)] = 0
     """Of one token, everywhere; 0: as many as it likes."""
     max_lanes: Annotated[int, Meta(ge=1, le=100_000)] = 1000

@@ -9,11 +9,14 @@ from schema.tasks import Isolation
 MAX_CLAIMED = 1000
 """Free slots, and tasks ahead, that one request may name."""
 
+SessionId = Annotated[str, Meta(max_length=100)]
+"""Given by the server, and known to one agent alone."""
+
 
 class ClaimRequest(Struct, frozen=True):
     """A session has one such request under way; a newer one ends the older one empty."""
 
-    session: str
+    session: SessionId
     slots: Annotated[int, Meta(ge=0, le=MAX_CLAIMED)] = 1
     """The most tasks that could start at once."""
     wait: Annotated[float, Meta(ge=0, le=60)] = 0

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from schema.claims import SessionId
 from schema.tasks import Reason, Stream
 
 MAX_CHUNK_BYTES = 1_048_576
@@ -64,7 +65,7 @@ class Result(Struct, frozen=True, kw_only=True):
 class Report(Struct, frozen=True, kw_only=True):
     """One request of the agent's report loop."""
 
-    session: str
+    session: SessionId
     chunks: Annotated[tuple[LogChunk, ...], Meta(max_length=10_000)] = ()
     results: Annotated[tuple[Result, ...], Meta(max_length=10_000)] = ()
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from schema.claims import ClaimedTask
-from schema.tasks import Label, Name
+from schema.claims import ClaimedTask, SessionId
+from schema.tasks import Name, SentLabel
 
 MAX_SLOTS = 10_000
 """Of one agent."""
@@ -20,10 +20,10 @@ class SessionOpen(Struct, frozen=True, kw_only=True):
 
     agent: Name
     """For people; not an identity."""
-    labels: Annotated[tuple[Label, ...], Meta(max_length=256)] = ()
+    labels: Annotated[tuple[SentLabel, ...], Meta(max_length=256)] = ()
     slots: Annotated[int, Meta(ge=1, le=MAX_SLOTS)] = 1
     version: Annotated[str, Meta(max_length=100, pattern=r"^[^\x00]*$")] = ""
-    replaces: Annotated[str, Meta(max_length=100)] | None = None
+    replaces: SessionId | None = None
     """Session of a predecessor that is known to be dead: its tasks need not wait for the lease."""
     keeps_secrets: bool = False
     """The agent gives tasks their secrets and redacts their logs: only such are given any."""
@@ -42,7 +42,7 @@ class SessionOpened(Struct, frozen=True):
 class Beat(Struct, frozen=True, kw_only=True):
     """`POST /beats`: a long-poll that renews the session and brings wishes."""
 
-    session: str
+    session: SessionId
     held: Annotated[tuple[Held, ...], Meta(max_length=20_000)] | None = None
     """All that the agent was given and whose result is not acknowledged; null to compare later."""
     cancelling: Annotated[tuple[Held, ...], Meta(max_length=20_000)] = ()

@@ -28,8 +28,13 @@ ISOLATIONS: tuple[Isolation, ...] = ("none", "bwrap", "docker")
 """Each one keeps in what those before it keep in."""
 
 # `$` alone would let a last newline pass.
-Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\s,\x00]+$(?!\n)")]
+LABEL = r"^[^\s,\x00]+$(?!\n)"
+Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=LABEL)]
 """What an agent offers and a task needs, for example `os=android-15`. Compared as a whole."""
+
+SentLabel = Annotated[str, Meta(min_length=1, max_length=200, extra_json_schema={"pattern": LABEL})]
+"""One whose pattern the server looks at by itself, when it knows that there are not too many: to
+decode half a million of them held all others up for 0.4 s."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
 
@@ -46,6 +51,12 @@ MAX_TASKS_PER_SUBMISSION = 10_000
 MAX_COMMAND_BYTES = 131_071
 """Linux takes no longer argument (MAX_ARG_STRLEN, 32 pages with the final NUL)."""
 
+MAX_VARIABLES = 1000
+
+MAX_ENV_BYTES = 524_288
+"""Of all variables of a task. Linux takes 2 MiB for arguments and environment, of which the agent's
+own is a part."""
+
 MAX_SECRETS = 32
 """Of one task. Its agent looks for each in several forms in all that the task writes."""
 MAX_SECRET_BYTES = 65_536
@@ -54,8 +65,11 @@ MAX_SECRET_LINES = 200
 MIN_SECRET_CHARS = 6
 """Shorter ones stand in any log by chance: stars there would tell more than they hide."""
 
-_Variable = Annotated[str, Meta(min_length=1, max_length=1000, pattern=r"^[^=\x00]+$")]
-_Value = Annotated[str, Meta(max_length=131_072, pattern=r"^[^\x00]*$")]
+# As with labels, the server looks for = and NUL itself.
+_Variable = Annotated[
+    str, Meta(min_length=1, max_length=1000, extra_json_schema={"pattern": r"^[^=\x00]+$"})
+]
+_Value = Annotated[str, Meta(max_length=131_072, extra_json_schema={"pattern": r"^[^\x00]*$"})]
 
 
 class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,7 +79,9 @@ class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Run by `bash -c` on the agent (`sh -c` where there is no bash)."""
     name: Name | None = None
     group: Name | None = None
-    env: dict[_Variable, _Value] = field(default_factory=dict)
+    env: Annotated[dict[_Variable, _Value], Meta(max_length=MAX_VARIABLES)] = field(
+        default_factory=dict
+    )
     """Added to the environment that the agent gives its tasks."""
     secrets: (
         Annotated[
@@ -76,7 +92,7 @@ class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ) = UNSET
     """As `env`, but nobody is told the values again, and they are redacted from the task's log."""
     cwd: Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")] | None = None
-    needs: Annotated[tuple[Label, ...], Meta(max_length=64)] = ()
+    needs: Annotated[tuple[SentLabel, ...], Meta(max_length=64)] = ()
     """Labels that an agent must have, all of them, to be given the task."""
     isolation: Isolation | UnsetType | None = UNSET
     """At least that much of it, whatever the agent's own setting. Not sent while it is not set, as

@@ -35,7 +35,7 @@ URLS = [f"{FOLDER}/{name}" for name in _FILES]
 @get(URLS, include_in_schema=False, opt=access.OPEN)
 async def static(request: Request[Any, Any, Any]) -> Response[bytes]:
     """A file. Open, since the form to log in needs its style."""
-    name = request.url.path.rpartition("/")[2]
+    name = request.scope["path"].rpartition("/")[2]
     headers = SAFE | {
         "Cache-Control": "public, max-age=31536000, immutable",
         "Vary": "Accept-Encoding",

@@ -14,7 +14,7 @@ from api.console import forms
 from api.console.headers import PAGE, wants_page
 from api.console.places import inside
 from api.problems import ProblemError
-from api.routes.described import FORM, body
+from api.routes.described import FORM, answers, body
 from api.routes.services import services
 from api.store import audit as store
 from schema.tokens import Login, Role
@@ -52,7 +52,7 @@ async def me(request: Request[Any, Any, Any]) -> Response[dict[str, str]]:
 
 
 @post("/login", status_code=303, tags=["tokens"], opt=access.OPEN,
-      operation_class=body(Login, {"token": "dw_…"}, FORM))  # fmt: skip
+      operation_class=body(Login, {"token": "dw_…"}, FORM, problems="401 403 503"))  # fmt: skip
 async def login(request: Request[Any, Any, Any]) -> Response[Any]:
     """Give a cookie for a token, for twelve hours, and lead to the first page, or to `next`."""
     found = services(request)
@@ -85,7 +85,7 @@ async def _who(request: Request[Any, Any, Any], token: str) -> Who:
     return who
 
 
-@post("/logout", status_code=303, tags=["tokens"], opt=access.OPEN)
+@post("/logout", status_code=303, tags=["tokens"], opt=access.OPEN, operation_class=answers("403"))
 async def logout(request: Request[Any, Any, Any]) -> Response[None]:
     """Take the cookie back. A copy of it lives on until its time is over or its token revoked."""
     _from_here(dict(request.scope["headers"]))

@@ -7,9 +7,10 @@ from litestar import MediaType, Request, Response, get
 from api import access
 from api.access import who_asks
 from api.console import page
-from api.console.headers import PAGE, wants_events, wants_page
+from api.console.headers import EVENTS, PAGE, wants_events, wants_page
 from api.console.plot import plot
 from api.console.throughput import Throughput, utc_now
+from api.routes.described import answers
 from api.routes.services import services
 from api.routes.tasks import NO_CURSOR
 from api.store import console as store
@@ -21,7 +22,13 @@ _FAILED = 12
 _QUEUES = 8
 
 
-@get("/", tags=["operation"], opt=access.HOME)
+@get(
+    "/",
+    media_type=MediaType.TEXT,
+    tags=["operation"],
+    opt=access.HOME,
+    operation_class=answers("429", MediaType.HTML, EVENTS),
+)
 async def home(request: Request[Any, Any, Any]) -> Response[Any]:
     """Answer the console's first page to a browser, a line of text to all others."""
     browser = wants_page(request.headers) or wants_events(request.headers)

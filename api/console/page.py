@@ -51,7 +51,8 @@ def about(request: AnyRequest) -> dict[str, Any]:
     who = request.scope.get("user", None)
     if who is None:
         return {"who": None}
-    query = request.url.query
+    # As it was sent: a URL made with a `Host` of a stranger may be none.
+    query = request.scope["query_string"].decode("latin-1")
     # Not by `request.cookies`, which is as slow as `http.cookies`: see `api.cookies.read`.
     login = cookies.read(request.headers.get("cookie", "").encode("latin-1"))
     return {
@@ -60,7 +61,7 @@ def about(request: AnyRequest) -> dict[str, Any]:
         "may_submit": who.role in _MAY_SUBMIT,
         "may_admin": who.role == "admin",
         "logged_in": who is not NOBODY and login is not None,
-        "here": request.url.path + (f"?{query}" if query else ""),
+        "here": request.scope["path"] + (f"?{query}" if query else ""),
     }
 
 

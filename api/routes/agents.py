@@ -14,6 +14,7 @@ from api.routes.described import body
 from api.routes.services import Services, services, while_connected
 from api.routes.tasks import Text
 from api.store import sessions as session_store
+from api.submissions import check_labels
 from schema.claims import ClaimReply, ClaimRequest
 from schema.reports import Report, ReportReply
 from schema.sessions import Agent, Beat, BeatReply, DrainAsked, SessionOpen, SessionOpened
@@ -37,7 +38,8 @@ _SESSION = "d0k6l6Uu0o4JmJ2v3CXl2g"
 async def open_session(request: Request[Any, Any, Any]) -> SessionOpened:
     """Start one life of an agent. Keep the id secret: it is all that later requests must prove."""
     found = services(request)
-    sent = await bodies.decoded(request, _session_open, found.settings.max_body_bytes)
+    sent = await bodies.decoded(request, _session_open, found.small)
+    check_labels(sent.labels, "$.labels")
     return await found.sessions.open(sent, who_asks(request).token)
 
 
@@ -46,12 +48,14 @@ async def open_session(request: Request[Any, Any, Any]) -> SessionOpened:
     tags=["agents"],
     opt=access.AGENT,
     status_code=200,
-    operation_class=body(Beat, {"session": _SESSION, "held": [[17, 1]], "wait": 20}),
+    operation_class=body(
+        Beat, {"session": _SESSION, "held": [[17, 1]], "wait": 20}, problems="410 429"
+    ),
 )
 async def beat(request: Request[Any, Any, Any]) -> BeatReply:
     """Say what is held; be told, at once or when it happens, what to cancel, or to drain."""
     found = services(request)
-    sent = await bodies.decoded(request, _beat, found.settings.max_body_bytes)
+    sent = await bodies.decoded(request, _beat, found.small)
     beat_ = found.sessions.beat(sent, who_asks(request).token)
     return await (while_connected(request, beat_) if sent.wait else beat_)
 
@@ -61,12 +65,14 @@ async def beat(request: Request[Any, Any, Any]) -> BeatReply:
     tags=["agents"],
     opt=access.AGENT,
     status_code=200,
-    operation_class=body(ClaimRequest, {"session": _SESSION, "slots": 4, "wait": 20}),
+    operation_class=body(
+        ClaimRequest, {"session": _SESSION, "slots": 4, "wait": 20}, problems="410 429"
+    ),
 )
 async def claim(request: Request[Any, Any, Any]) -> ClaimReply:
     """Take up to `slots` tasks and some ahead, and wait for the first one if there is none."""
     found = services(request)
-    sent = await bodies.decoded(request, _claim, found.settings.max_body_bytes)
+    sent = await bodies.decoded(request, _claim, found.small)
     if not sent.slots + sent.ahead:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST, "the body: `slots` or `ahead` must be at least 1 - at `$.slots`"
@@ -95,6 +101,7 @@ async def claim(request: Request[Any, Any, Any]) -> ClaimReply:
         },
         "application/json",
         MSGPACK,
+        problems="410",
     ),
 )
 async def report(request: Request[Any, Any, Any]) -> ReportReply:
@@ -107,7 +114,7 @@ async def report(request: Request[Any, Any, Any]) -> ReportReply:
             f"Content-Type {kind!r}: send {MSGPACK} or application/json",
         )
     decoder = found.reports.decoder(_report_msgpack if kind == MSGPACK else _report_json)
-    received = await bodies.decoded(request, decoder, found.settings.max_body_bytes)
+    received = await bodies.decoded(request, decoder, found.large, counted=kind != MSGPACK)
     await found.sessions.find(received.report.session, who_asks(request).token)
     return await found.reports.accept(received)
 

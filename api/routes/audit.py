@@ -7,7 +7,7 @@ from litestar.params import QueryParameter
 
 from api import access
 from api.routes.services import services
-from api.routes.tasks import NO_CURSOR, below_cursor
+from api.routes.tasks import NO_CURSOR, Cursor, below_cursor
 from api.store import audit as store
 from schema.audit import AuditPage
 
@@ -16,7 +16,7 @@ from schema.audit import AuditPage
 async def list_audit(
     request: Request[Any, Any, Any],
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
-    cursor: Annotated[str | None, QueryParameter(description="`next` of the page before.")] = None,
+    cursor: Cursor = None,
 ) -> AuditPage:
     """Who submitted, cancelled, retried, drained, made and revoked tokens, logged in; newest first.
 

@@ -74,12 +74,16 @@ async def pull(request: Request[Any, Any, Any]) -> PulledTask | None:
     tags=["compatible"],
     opt=access.COMPATIBLE,
     status_code=200,
-    operation_class=body(CompatLogs, {"kind": "stdout", "index": 0, "content": "line 1\nline 2"}),
+    operation_class=body(
+        CompatLogs,
+        {"kind": "stdout", "index": 0, "content": "line 1\nline 2"},
+        problems="409 410",
+    ),
 )
 async def add_logs(request: Request[Any, Any, Any], task_id: TaskId) -> dict[str, str]:
     """Store one batch of lines of a pulled task; of one whose log is full, note that it is cut."""
     found = services(request)
-    sent = await bodies.decoded(request, _Batch, found.settings.max_body_bytes)
+    sent = await bodies.decoded(request, _Batch, found.large, counted=False)
     owned = await _pulled(found, task_id)
     if not await found.pulled_logs.take(task_id, owned, sent.size):
         beyond = Beyond((task_id, owned.attempt), CUT_BY_API[sent.kind])
@@ -102,12 +106,12 @@ async def add_logs(request: Request[Any, Any, Any], task_id: TaskId) -> dict[str
     "/tasks/{task_id:int}/status",
     tags=["compatible"],
     opt=access.COMPATIBLE,
-    operation_class=body(CompatStatus, {"status": "succeeded"}),
+    operation_class=body(CompatStatus, {"status": "succeeded"}, problems="409"),
 )
 async def set_status(request: Request[Any, Any, Any], task_id: TaskId) -> dict[str, str]:
     """End a pulled task."""
     found = services(request)
-    sent = await bodies.decoded(request, _status, found.settings.max_body_bytes)
+    sent = await bodies.decoded(request, _status, found.small)
     owned = await _pulled(found, task_id)
     ended = Ended(
         task=task_id, attempt=owned.attempt, session=0, outcome=sent.status, reason="exit",

@@ -56,9 +56,7 @@ async def end(found: Services, name: str, who: str) -> GroupCancelled:
 async def retry(request: Request[Any, Any, Any], name: GroupName) -> GroupRetried:
     """Run finished tasks of a group again: those that failed, unless `status` says otherwise."""
     found = services(request)
-    sent = await bodies.decoded(
-        request, _retry, found.settings.max_body_bytes, without=GroupRetry()
-    )
+    sent = await bodies.decoded(request, _retry, found.small, without=GroupRetry())
     if sent.ended_before is not None and sent.ended_before.tzinfo is None:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST,

@@ -22,11 +22,22 @@ from api.paths import name_in
 from api.positions import BadPositionError
 from api.problems import ProblemError, not_found
 from api.reading import LogReader, Timestamps, View
+from api.routes.described import answers
 from api.routes.event_stream import EVENTS, EventStream
 from api.routes.live import After, LastEventId
-from api.routes.logs import Grep, IgnoreCase, OneStream, Tail, Wildcards, wanted
+from api.routes.logs import (
+    FROM_0,
+    Grep,
+    IgnoreCase,
+    OneStream,
+    Tail,
+    Wildcards,
+    counted,
+    reader_of,
+    wanted,
+)
 from api.routes.services import Services, services
-from api.routes.tasks import NO_CURSOR, Text, below_cursor
+from api.routes.tasks import NO_CURSOR, Cursor, Text, below_cursor
 from api.store import groups as store
 from api.store import live as live_store
 from api.store import logs as log_store
@@ -51,7 +62,7 @@ async def list_groups(
     request: Request[Any, Any, Any],
     contains: Text = None,
     limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, QueryParameter(description="`next` of the page before.")] = None,
+    cursor: Cursor = None,
 ) -> GroupPage:
     """Groups with their counts, newest first; `contains`: a part of the name, in whatever case."""
     below = NO_CURSOR if cursor is None else below_cursor(cursor)
@@ -72,7 +83,7 @@ async def page_of(found: Services, *, below: int, contains: str | None, limit: i
 async def show(
     request: Request[Any, Any, Any],
     name: GroupName,
-    slowest: Annotated[int, QueryParameter(ge=0, le=100)] = 0,
+    slowest: Annotated[int, QueryParameter(ge=0, le=100, schema_extra=FROM_0)] = 0,
 ) -> Group:
     """How many tasks of a group stand where, and when the last one ended.
 
@@ -92,7 +103,13 @@ async def show(
     return found
 
 
-@get("/groups/{name:str}/logs", media_type="text/plain", tags=["groups"], opt=access.READ)
+@get(
+    "/groups/{name:str}/logs",
+    media_type="text/plain",
+    tags=["groups"],
+    opt=access.READ,
+    operation_class=answers("429"),
+)
 async def read(
     request: Request[Any, Any, Any],
     name: GroupName,
@@ -113,10 +130,11 @@ async def read(
     pattern = wanted(grep, wildcards=wildcards, ignore_case=ignore_case)
     view = View(tail=tail, timestamps=timestamps, numbers=True, pattern=pattern)
     streams: Streams = BOTH if stream is None else (stream,)
+    who = reader_of(request)
     members = await _members(found, name, 0)
     if not members:
         raise no_group(name)
-    return StreamResponse(_texts(found, name, members, streams, view))
+    return StreamResponse(counted(_texts(found, name, members, streams, view), who))
 
 
 async def _members(found: Services, name: str, above: int) -> list[Member]:
@@ -155,7 +173,13 @@ async def _text(
         yield b"\n"
 
 
-@get("/groups/{name:str}/logs/live", media_type=EVENTS, tags=["groups"], opt=access.READ)
+@get(
+    "/groups/{name:str}/logs/live",
+    media_type=EVENTS,
+    tags=["groups"],
+    opt=access.READ,
+    operation_class=answers("204 422 429"),
+)
 async def watch(
     request: Request[Any, Any, Any],
     name: GroupName,

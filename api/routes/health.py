@@ -9,6 +9,7 @@ from litestar import MediaType, Request, Response, get
 from api import access
 from api.metrics import MEDIA_TYPE, exposition
 from api.problems import ProblemError
+from api.routes.described import answers
 from api.routes.services import services
 from api.store import tasks as store
 
@@ -21,7 +22,13 @@ async def live() -> str:
     return "ok\n"
 
 
-@get("/health/ready", media_type=MediaType.TEXT, tags=["operation"], opt=access.OPEN)
+@get(
+    "/health/ready",
+    media_type=MediaType.TEXT,
+    tags=["operation"],
+    opt=access.OPEN,
+    operation_class=answers("503"),
+)
 async def ready(request: Request[Any, Any, Any]) -> str:
     """Answer 200 when the database does within a second, else 503."""
     try:

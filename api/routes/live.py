@@ -14,6 +14,7 @@ from api.live import viewing
 from api.live.tails import BOTH, Tail
 from api.positions import BadPositionError, Position
 from api.problems import ProblemError
+from api.routes.described import answers
 from api.routes.event_stream import EVENTS, EventStream
 from api.routes.logs import OneStream
 from api.routes.logs import Tail as TailLines
@@ -31,7 +32,13 @@ After = Annotated[
 ]
 
 
-@get("/tasks/{task_id:int}/logs/live", media_type=EVENTS, tags=["logs"], opt=access.READ)
+@get(
+    "/tasks/{task_id:int}/logs/live",
+    media_type=EVENTS,
+    tags=["logs"],
+    opt=access.READ,
+    operation_class=answers("204 429"),
+)
 async def watch_task(
     request: Request[Any, Any, Any],
     task_id: TaskId,

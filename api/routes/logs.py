@@ -1,5 +1,6 @@
 """`GET /tasks/{id}/logs`, `logs/lines` and `logs.gz`."""
 
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -8,10 +9,12 @@ from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream as StreamResponse
 
 from api import access, bodies, pages, searching
+from api.access import Who, who_asks
 from api.contents import StreamContents, contents_of
 from api.positions import Position
 from api.problems import ProblemError, not_found
 from api.reading import LogReader, Timestamps, View
+from api.routes.described import answers, header
 from api.routes.services import Services, services
 from api.routes.tasks import TaskId, no_task
 from api.searching import BadPatternError, Pattern
@@ -26,6 +29,10 @@ BOTH: tuple[Stream, ...] = ("stdout", "stderr")
 _AS_IT_IS = {"X-Content-Type-Options": "nosniff"}
 """A browser shall not find out by itself that what a task wrote looks like a page."""
 
+_READ_AGAIN_S = 5.0
+FROM_0 = {"minimum": 0}
+"""litestar leaves a bound of 0 out of its document."""
+
 OneStream = Annotated[
     Stream | None,
     QueryParameter(description="Both, merged in the order of arrival, if not given."),
@@ -34,7 +41,10 @@ AttemptNumber = Annotated[
     int | None, QueryParameter(ge=1, le=2**31 - 1, description="The newest one if not given.")
 ]
 Tail = Annotated[
-    int | None, QueryParameter(ge=0, le=MAX_TAIL, description="The last lines, at most 8 MiB.")
+    int | None,
+    QueryParameter(
+        ge=0, le=MAX_TAIL, schema_extra=FROM_0, description="The last lines, at most 8 MiB."
+    ),
 ]
 Line = Annotated[
     int, QueryParameter(ge=1, le=2**62, description="Number of the first line; nothing is read "
@@ -48,6 +58,11 @@ Wildcards = Annotated[
 ]
 IgnoreCase = Annotated[bool, QueryParameter(description="Of ASCII letters, in `grep`.")]
 
+_HEADERS = [
+    header("Log-State", "How whole the log is: see `logs` of `GET /tasks/{task_id}`."),
+    header("Log-Missing", "`stream=first-last`: bytes that never arrived."),
+]
+
 
 def wanted(grep: str | None, *, wildcards: bool, ignore_case: bool) -> Pattern | None:
     """What to search for; a 400 problem where nothing can be."""
@@ -59,7 +74,14 @@ def wanted(grep: str | None, *, wildcards: bool, ignore_case: bool) -> Pattern |
         raise ProblemError(HTTPStatus.BAD_REQUEST, str(error)) from None
 
 
-@get("/tasks/{task_id:int}/logs", media_type="text/plain", tags=["logs"], opt=access.READ)
+@get(
+    "/tasks/{task_id:int}/logs",
+    media_type="text/plain",
+    tags=["logs"],
+    opt=access.READ,
+    response_headers=_HEADERS,
+    operation_class=answers("429"),
+)
 async def read(
     request: Request[Any, Any, Any],
     task_id: TaskId,
@@ -67,11 +89,15 @@ async def read(
     stream: OneStream = None,
     attempt: AttemptNumber = None,
     offset: Annotated[
-        int | None, QueryParameter(ge=0, le=2**62, description="First byte; needs `stream`.")
+        int | None,
+        QueryParameter(
+            ge=0, le=2**62, schema_extra=FROM_0, description="First byte; needs `stream`."
+        ),
     ] = None,
     line: Line = 1,
     lines: Annotated[
-        int | None, QueryParameter(ge=0, le=2**62, description="At most so many lines.")
+        int | None,
+        QueryParameter(ge=0, le=2**62, schema_extra=FROM_0, description="At most so many lines."),
     ] = None,
     tail: Tail = None,
     timestamps: FromQuery[Timestamps] = "none",
@@ -97,13 +123,14 @@ async def read(
             " timestamps nor anything else about lines",
         )
     found = services(request)
+    who = reader_of(request)
     contents = await _contents(found, task_id, attempt, BOTH if stream is None else (stream,))
     if not contents:
         return StreamResponse([], headers={"Log-State": "open", **_AS_IT_IS})
     reader = LogReader(found.database, task_id, contents)
     plain = stream is not None and view == View()
     pieces = reader.raw(offset or 0) if plain else reader.text(view)
-    return StreamResponse(pieces, headers=_headers(contents))
+    return StreamResponse(counted(pieces, who), headers=_headers(contents))
 
 
 @get("/tasks/{task_id:int}/logs/lines", tags=["logs"], opt=access.READ)
@@ -153,7 +180,14 @@ async def page_of(
     return await pages.read(reader, task_id, contents, view)
 
 
-@get("/tasks/{task_id:int}/logs.gz", media_type="application/gzip", tags=["logs"], opt=access.READ)
+@get(
+    "/tasks/{task_id:int}/logs.gz",
+    media_type="application/gzip",
+    tags=["logs"],
+    opt=access.READ,
+    response_headers=_HEADERS,
+    operation_class=answers("429"),
+)
 async def download(
     request: Request[Any, Any, Any],
     task_id: TaskId,
@@ -162,6 +196,7 @@ async def download(
 ) -> StreamResponse:
     """One stream of an attempt as a gzip file, sent as it is stored. Headers as for `logs`."""
     found = services(request)
+    who = reader_of(request)
     contents = await _contents(found, task_id, attempt, (stream,))
     if not contents:
         return StreamResponse([bodies.deflate(b"")], headers={"Log-State": "open"})
@@ -169,7 +204,30 @@ async def download(
         **_headers(contents),
         "Content-Disposition": f'attachment; filename="task-{task_id}-{stream}.log.gz"',
     }
-    return StreamResponse(LogReader(found.database, task_id, contents).members(), headers=headers)
+    pieces = LogReader(found.database, task_id, contents).members()
+    return StreamResponse(counted(pieces, who), headers=headers)
+
+
+def reader_of(request: Request[Any, Any, Any]) -> Who:
+    """Whoever asks; 429 where it reads as many logs as it may."""
+    who, most = who_asks(request), services(request).settings.max_log_reads
+    if who.reads >= most:
+        raise ProblemError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"{who.name} reads {most} logs here already (MAX_LOG_READS); come back",
+            retry_after_s=_READ_AGAIN_S,
+        )
+    return who
+
+
+async def counted(pieces: AsyncIterator[bytes], who: Who) -> AsyncIterator[bytes]:
+    """Pieces of a log, which counts until its reader has all of them or is gone."""
+    who.reads += 1
+    try:
+        async for piece in pieces:
+            yield piece
+    finally:
+        who.reads -= 1
 
 
 def _headers(contents: list[StreamContents]) -> dict[str, str]:

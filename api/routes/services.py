@@ -9,7 +9,9 @@ from litestar import Request
 from litestar.types import Receive
 from msgspec import Struct
 
+from api import room
 from api.access import who_asks
+from api.bodies import Limits
 from api.claims import Claims
 from api.database import Database
 from api.delivery import Delivery
@@ -57,6 +59,10 @@ class Services(Struct, frozen=True):
     seals: Seals | None
     delivery: Delivery
     lease_key: bytes
+    large: Limits
+    """Of bodies with tasks or logs."""
+    small: Limits
+    """Of all others."""
 
 
 def services(request: AnyRequest) -> Services:
@@ -79,6 +85,7 @@ async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> 
             f"{who.name} has {most} requests that wait here already (MAX_PARKED); come back",
             retry_after_s=_PARK_AGAIN_S,
         )
+    room.leave(request.scope)
     who.parked += 1
     task = asyncio.ensure_future(work)
     watcher = asyncio.ensure_future(until_gone(request.receive))

@@ -1,14 +1,13 @@
 """Tasks: submitted, listed, looked at, cancelled, run again."""
 
 import re
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, get, post
+from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.params import FromQuery, PathParameter, QueryParameter
-from msgspec import UNSET
 
 from api import access, bodies
 from api.access import who_asks
@@ -22,11 +21,9 @@ from api.store import logs as log_store
 from api.store import tasks as store
 from api.store.logs import STREAMS
 from api.store.tasks import KeyConflictError
+from api.submissions import check
 from schema.tasks import (
     FINAL,
-    ISOLATION_LABEL,
-    MAX_COMMAND_BYTES,
-    MAX_TASKS_PER_SUBMISSION,
     Retry,
     Status,
     Stream,
@@ -42,9 +39,17 @@ _retry = msgspec.json.Decoder(Retry)
 NO_CURSOR = 2**63 - 1
 _CURSOR = re.compile(r"[0-9]{1,19}")
 _MOST_IDS = 1000
-_NEEDS_BYTES = 2000  # an entry of the index that finds a lane has room for 2,700
+_IDS = {"items": Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=NO_CURSOR)}
+_PAGE_BYTES = 16 * 1024 * 1024  # of commands and variables; a task may have 0.6 MB
 
 Text = Annotated[str | None, QueryParameter(pattern=r"^[^\x00]*$")]
+
+Cursor = Annotated[
+    str | None,
+    QueryParameter(
+        description="`next` of the page before.", schema_extra={"pattern": "^[0-9]{1,19}$"}
+    ),
+]
 
 TaskId = Annotated[int, PathParameter(ge=1, le=NO_CURSOR, description="Number of the task.")]
 
@@ -59,79 +64,27 @@ def no_task(number: int) -> ProblemError:
     tags=["tasks"],
     opt=access.SUBMIT,
     operation_class=body(
-        Submission | list[Submission], {"command": "echo hello", "name": "greeting", "timeout": 60}
+        Submission | list[Submission],
+        {"command": "echo hello", "name": "greeting", "timeout": 60},
+        problems="409 422 429",
     ),
 )
 async def submit(request: Request[Any, Any, Any]) -> Submitted | list[Submitted]:
     """Hand over one task, or an array of up to 10,000: all are stored, or none."""
     found = services(request)
-    sent = await bodies.decoded(request, _submissions, found.settings.max_body_bytes)
+    sent = await bodies.decoded(request, _submissions, found.large)
     tasks = [sent] if isinstance(sent, Submission) else sent
-    if len(tasks) > MAX_TASKS_PER_SUBMISSION:
+    if len(tasks) > (most := found.settings.max_tasks):
         raise ProblemError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"{len(tasks)} tasks in one submission: send at most {MAX_TASKS_PER_SUBMISSION}",
+            f"{len(tasks)} tasks in one submission: send at most {most} (MAX_TASKS)",
         )
     for number, task in enumerate(tasks):
         where = "$" if isinstance(sent, Submission) else f"$[{number}]"
-        _check(task, where)
+        check(task, where)
         check_secrets(task, where, found.seals)
     answers = await _store(found, tasks, who_asks(request).name) if tasks else []
     return answers[0] if isinstance(sent, Submission) else answers
-
-
-def _check(task: Submission, where: str) -> None:
-    """What the schema cannot say of a submission."""
-    if wrong := _wrong_time(task.run_after):
-        raise ProblemError(
-            HTTPStatus.BAD_REQUEST, f"the body: run_after {wrong} - at `{where}.run_after`"
-        )
-    if (size := sum(len(label.encode()) for label in task.needs)) > _NEEDS_BYTES:
-        raise ProblemError(
-            HTTPStatus.BAD_REQUEST,
-            f"the body: labels of {size} bytes together, {_NEEDS_BYTES} is the most"
-            f" - at `{where}.needs`",
-        )
-    if wrong := _wrong_isolation(task):
-        raise ProblemError(HTTPStatus.BAD_REQUEST, f"the body: {wrong} - at `{where}.isolation`")
-    for label in task.needs:
-        if label.startswith(ISOLATION_LABEL):
-            raise ProblemError(
-                HTTPStatus.BAD_REQUEST,
-                f"the body: {label!r} is for agents to announce; ask with the field `isolation`"
-                f" - at `{where}.needs`",
-            )
-    for name, value in task.env.items():
-        if (size := len(f"{name}={value}".encode())) > MAX_COMMAND_BYTES:
-            raise ProblemError(
-                HTTPStatus.BAD_REQUEST,
-                f"the body: {size} bytes are too long for a variable, {MAX_COMMAND_BYTES} is the"
-                f" most - at `{where}.env.{name}`",
-            )
-    if (size := len(task.command.encode())) > MAX_COMMAND_BYTES:
-        raise ProblemError(
-            HTTPStatus.BAD_REQUEST,
-            f"the body: {size} bytes are too long for a command, {MAX_COMMAND_BYTES} is the most:"
-            f" put a long script in a file - at `{where}.command`",
-        )
-
-
-def _wrong_isolation(task: Submission) -> str | None:
-    if task.image and task.isolation not in {UNSET, None, "docker"}:
-        return f"an image is for a container, and isolation is {task.isolation!r}"
-    return None
-
-
-def _wrong_time(run_after: datetime | None) -> str | None:
-    if run_after is None:
-        return None
-    if run_after.tzinfo is None:
-        return "needs an offset from UTC, as Z is"
-    try:
-        run_after.astimezone(UTC)
-    except OverflowError:
-        return "lies outside the years 1 to 9999 of UTC"
-    return None
 
 
 async def _store(found: Services, tasks: list[Submission], who: str) -> list[Submitted]:
@@ -153,13 +106,15 @@ async def _store(found: Services, tasks: list[Submission], who: str) -> list[Sub
 @get("/tasks", tags=["tasks"], opt=access.READ)
 async def list_tasks(
     request: Request[Any, Any, Any],
-    id_: Annotated[list[int] | None, QueryParameter(name="id", max_items=_MOST_IDS)] = None,
+    id_: Annotated[
+        list[int] | None, QueryParameter(name="id", max_items=_MOST_IDS, schema_extra=_IDS)
+    ] = None,
     status: FromQuery[list[Status] | None] = None,
     group: Text = None,
     name: Text = None,
     agent: Text = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
-    cursor: Annotated[str | None, QueryParameter(description="`next` of the page before.")] = None,
+    cursor: Cursor = None,
 ) -> TaskPage:
     """Tasks, newest first. `id` and `status` may be repeated; with `id` only `status` filters."""
     below = NO_CURSOR if cursor is None else below_cursor(cursor)
@@ -167,7 +122,13 @@ async def list_tasks(
         raise ProblemError(HTTPStatus.BAD_REQUEST, f"id: numbers are 1 to {NO_CURSOR}")
     async with services(request).database.reading() as connection:
         if id_ is not None:
-            named = await store.get_many(connection, id_)
+            ids = sorted(set(id_), reverse=True)
+            named, read = await store.get_page(connection, ids, _PAGE_BYTES)
+            if read < len(ids):
+                raise ProblemError(
+                    HTTPStatus.BAD_REQUEST,
+                    f"id: these tasks have more than {_PAGE_BYTES} bytes together: name fewer",
+                )
             return TaskPage(
                 tuple(task for task in named if status is None or task.status in status), None
             )
@@ -175,8 +136,8 @@ async def list_tasks(
             connection, below=below, status=status, group=group, name=name, agent=agent,
             limit=limit + 1,
         )  # fmt: skip
-        tasks = await store.get_many(connection, ids[:limit])
-    return TaskPage(tuple(tasks), str(ids[limit - 1]) if len(ids) > limit else None)
+        tasks, read = await store.get_page(connection, ids[:limit], _PAGE_BYTES)
+    return TaskPage(tuple(tasks), str(ids[read - 1]) if len(ids) > read else None)
 
 
 def below_cursor(cursor: str) -> int:
@@ -233,12 +194,12 @@ async def end(found: Services, task_id: int, who: str) -> Task:
     tags=["tasks"],
     opt=access.SUBMIT,
     status_code=200,
-    operation_class=body(Retry, {"after_attempt": 1}, required=False),
+    operation_class=body(Retry, {"after_attempt": 1}, required=False, problems="409"),
 )
 async def retry(request: Request[Any, Any, Any], task_id: TaskId) -> Task:
     """Run a finished task again, with all its attempts before it."""
     found = services(request)
-    sent = await bodies.decoded(request, _retry, found.settings.max_body_bytes, without=Retry())
+    sent = await bodies.decoded(request, _retry, found.small, without=Retry())
     return await run_again(found, task_id, sent.after_attempt, who_asks(request).name)
 
 

@@ -10,7 +10,7 @@ from litestar.params import FromPath, FromQuery
 from api import access, bodies
 from api.access import who_asks
 from api.problems import ProblemError, not_found
-from api.routes.described import body
+from api.routes.described import answers, body
 from api.routes.services import services
 from api.store import tokens as store
 from api.store.tokens import TokenConflictError
@@ -24,12 +24,12 @@ _new = msgspec.json.Decoder(TokenNew)
     "/tokens",
     tags=["tokens"],
     opt=access.ADMIN,
-    operation_class=body(TokenNew, {"role": "admin", "name": "alice"}),
+    operation_class=body(TokenNew, {"role": "admin", "name": "alice"}, problems="409"),
 )
 async def make_token(request: Request[Any, Any, Any]) -> TokenMade:
     """Make a token. This answer is the only one that shows it."""
     found = services(request)
-    sent = await bodies.decoded(request, _new, found.settings.max_body_bytes)
+    sent = await bodies.decoded(request, _new, found.small)
     token = new_token()
     async with found.database.acquire() as connection:
         try:
@@ -52,7 +52,13 @@ async def list_tokens(
         return await store.list_tokens(connection, revoked=revoked)
 
 
-@post("/tokens/{name:str}/revoke", status_code=200, tags=["tokens"], opt=access.ADMIN)
+@post(
+    "/tokens/{name:str}/revoke",
+    status_code=200,
+    tags=["tokens"],
+    opt=access.ADMIN,
+    operation_class=answers("409"),
+)
 async def revoke_token(request: Request[Any, Any, Any], name: FromPath[str]) -> Token:
     """Let a token do nothing any more: here at once, everywhere within seconds.
 

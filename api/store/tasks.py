@@ -25,6 +25,7 @@ from schema.tasks import (
 )
 
 _SQL = load("tasks")
+_FIRST_STEP = 20  # tasks that are read before their sizes are looked at
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode_env = msgspec.json.Decoder(dict[str, str]).decode
 
@@ -199,6 +200,26 @@ def _task(row: Record) -> Task:
 async def get_many(connection: Connection, ids: Iterable[int]) -> list[Task]:
     """Those of the tasks that exist, newest first."""
     return [_task(row) for row in await connection.fetch(_SQL["get_many"], list(ids))]
+
+
+async def get_page(
+    connection: Connection, ids: Sequence[int], most_bytes: int
+) -> tuple[list[Task], int]:
+    """Tasks, as `get_many`, of as many of `ids` as have been looked at when they are too large.
+
+    `ids` descend. Returns the number of those looked at, too.
+    """
+    tasks: list[Task] = []
+    size = read = 0
+    step = _FIRST_STEP
+    while read < len(ids) and size < most_bytes:
+        rows = await connection.fetch(_SQL["get_many"], ids[read : read + step])
+        tasks += map(_task, rows)
+        size += sum(len(row["command"]) + len(row["env"] or "") for row in rows)
+        read = min(read + step, len(ids))
+        # As many as would fill the page if they are like those before.
+        step = max(1, (most_bytes - size) * read // max(size, 1))
+    return tasks, read
 
 
 async def list_ids(

@@ -29,6 +29,8 @@ _BODIES: list[tuple[str, Any, int, tuple[str, ...]]] = [
     ("/tasks", _X | {"max_attempts": 101}, 400, ("$.max_attempts",)),
     ("/tasks", _X | {"env": {"A=B": "x"}}, 400, ("$.env",)),
     ("/tasks", _X | {"env": {"A": _NUL}}, 400, ("$.env",)),
+    ("/tasks", _X | {"secrets": {"A=B": "a secret"}}, 400, ("$.secrets", "'A=B'")),
+    ("/tasks", _X | {"secrets": {"A": f"a secret{_NUL}"}}, 400, ("$.secrets", "'A' has")),
     ("/tasks", _X | {"name": "a\nb"}, 400, ("$.name",)),
     ("/tasks", _X | {"name": "a\n"}, 400, ("$.name",)),
     ("/tasks", _X | {"group": ""}, 400, ("$.group",)),
@@ -100,7 +102,8 @@ _PATHS: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("GET", "/tasks/0", 400, ("task_id",)),
     ("GET", "/tasks/x", 404, ("/tasks/x",)),
     ("GET", f"/tasks/{2**63}", 400, ("task_id",)),
-    ("GET", f"/tasks/{'9' * 5000}", 404, ()),
+    ("GET", f"/tasks/{'9' * 4000}", 400, ("task_id",)),
+    ("GET", f"/tasks/{'9' * 5000}", 414, ("4096",)),
     ("GET", "/tasks?limit=0", 400, ("limit",)),
     ("GET", "/tasks?limit=x", 400, ("limit",)),
     ("GET", "/tasks?status=done", 400, ("status",)),
@@ -123,6 +126,12 @@ _PATHS: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("GET", "/tasks/98765/logs?tail=10001", 400, ("tail",)),
     ("GET", "/tasks/98765/logs?timestamps=yes", 400, ("timestamps",)),
     ("GET", f"/tasks/98765/logs?attempt={2**31}", 400, ("attempt",)),
+    ("GET", f"/tasks/98765/logs?grep={'x' * 1001}", 400, ("grep",)),
+    ("GET", f"/tasks/98765/logs/lines?grep={'x' * 1001}", 400, ("grep",)),
+    ("GET", f"/groups/nobody/logs?grep={'x' * 1001}", 400, ("grep",)),
+    ("GET", f"/groups/{'x' * 5000}", 414, ("4096",)),
+    ("GET", f"/groups/{'%2F' * 2000}", 414, ("4096",)),
+    ("GET", f"/groups/nobody/logs/live?after={'x' * 40_000}", 414, ("32768",)),
     ("GET", "/groups/nobody", 404, ("nobody",)),
     ("GET", "/groups/a%00b", 404, ("group",)),
     ("PATCH", "/tasks/98765/status", 400, ("body",)),
@@ -193,8 +202,27 @@ async def test_a_body_over_the_limit_is_refused(start_api: StartApi) -> None:
         headers = {"Content-Encoding": "gzip"}
         packed = gzip.compress(body)
         assert len(packed) < 4096
-        (await api.call("POST", "/tasks", data=packed, headers=headers)).problem(400, "4096")
+        reply = await api.call("POST", "/tasks", data=packed, headers=headers)
+        reply.problem(413, "4096", "MAX_BODY_BYTES")
         (await api.call("POST", "/tasks", data=iter_(body))).problem(413, "4096")
+
+
+async def test_each_limit_of_bodies_is_a_setting(start_api: StartApi) -> None:
+    """A problem names the variable that whoever runs the server can change."""
+    settings: dict[str, Any] = {
+        "inflate_s": 1e-6, "max_tasks": 2, "max_json_values": 1000, "max_small_body_bytes": 1024,
+    }  # fmt: skip
+    async with start_api(**settings) as api:
+        packed = gzip.compress(msgspec.json.encode(_X | {"command": " " * 600_000}))
+        headers = {"Content-Encoding": "gzip"}
+        reply = await api.call("POST", "/tasks", data=packed, headers=headers)
+        reply.problem(413, "INFLATE_S")
+        (await api.post("/tasks", [_X] * 3)).problem(413, "3 tasks", "MAX_TASKS")
+        (await api.post("/tasks", [_X] * 600)).problem(413, "1000", "MAX_JSON_VALUES")
+        beat = {"session": "x", "held": [[1, 1]] * 300}
+        (await api.post("/beats", beat)).problem(413, "1024", "MAX_SMALL_BODY_BYTES")
+        for path in ("/claims", "/sessions", "/tokens", "/tasks/98765/retry", "/groups/g/retry"):
+            (await api.post(path, {"x": "x" * 2000})).problem(413, "MAX_SMALL_BODY_BYTES")
 
 
 async def iter_(body: bytes) -> Any:

@@ -210,7 +210,7 @@ async def test_an_agent_of_old_may_have_its_token_in_the_path(start_api: StartAp
             assert (await _ask(api, "GET", bare))[0] == 200, bare
         assert (await _ask(api, "POST", f"//{base}//tasks//pull"))[0] == 200
         for odd in ("%ff", "%ED%A0%80", "%00", "%2F", "t/" * 10_000, "/" * 10_000):
-            assert (await _ask(api, "GET", f"/t/{odd}/tasks"))[0] == 401, odd
+            assert (await _ask(api, "GET", f"/t/{odd}/tasks"))[0] in {401, 414}, odd
 
 
 async def test_an_agent_of_old_works_through_its_path(start_api: StartApi) -> None:

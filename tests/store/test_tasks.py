@@ -48,6 +48,23 @@ async def test_a_submission_is_stored_as_it_was_sent(connection: asyncpg.Connect
     assert (task.status, task.attempt, task.reason, task.agent) == ("scheduled", 0, None, None)
 
 
+@pytest.mark.parametrize("most", [1, 25_000, 10**9])
+async def test_a_page_ends_where_it_is_large(connection: asyncpg.Connection, most: int) -> None:
+    """Commands and variables count; what is left out comes with the next page, nothing twice."""
+    env = {"A": "y" * 500}
+    sent = [Submission(command="x" * 500, env=env, needs=("page",)) for _ in range(90)]
+    ids = [answer.id for answer in await submit_all(connection, sent)]
+    ids.sort(reverse=True)
+    seen: list[int] = []
+    while len(seen) < len(ids):
+        tasks, read = await store.get_page(connection, ids[len(seen) :], most)
+        assert 0 < read == len(tasks)
+        assert read * 1000 < most + 25_000
+        seen += [task.id for task in tasks]
+    assert seen == ids
+    assert await store.get_page(connection, [], most) == ([], 0)
+
+
 async def test_answers_come_in_the_order_of_the_submission(connection: asyncpg.Connection) -> None:
     """Whoever submits an array finds his tasks by their places in it."""
     sent = [

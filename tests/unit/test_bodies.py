@@ -3,6 +3,7 @@
 import gzip
 import tracemalloc
 import zlib
+from contextlib import suppress
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from isal import isal_zlib
 
 from api import bodies
-from api.bodies import BadGzipError, Measured
+from api.bodies import BadGzipError, Measured, TooSlowError
 
 _MIB = 1024 * 1024
 _TEXT = b"one\ntwo\nthree\n" * 50
@@ -106,3 +107,13 @@ def test_a_bomb_takes_no_memory(read: object) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 4 * _MIB + len(bomb), f"{peak} bytes for a bomb of {len(bomb)}"
+
+
+def test_what_takes_too_long_is_given_up() -> None:
+    """Blocks that hold nothing cost time and no memory: the clock is looked at there, too."""
+    nothing = b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\0\0\0\xff\xff" * 300_000
+    for member in (nothing, gzip.compress(bytes(2 * _MIB))):
+        with pytest.raises(TooSlowError):
+            bodies.measure(member, 10 * _MIB, bodies.deadline(0))
+        with suppress(BadGzipError):
+            bodies.measure(member, 10 * _MIB, bodies.deadline(60))
