@@ -99,6 +99,19 @@ bench-report: setup
     @'{{ just_executable() }}' --justfile '{{ justfile() }}' bench-peers --benchmark-json .benchmarks/peers.json
     @.venv/bin/python -m benchmarks.peers.render .benchmarks/peers.json > benchmarks/PEERS.md
 
+# Send COUNT requests made from the OpenAPI document to a server of its own: just fuzz 20000
+[group('measure')]
+[no-exit-message]
+fuzz COUNT="5000": setup
+    @FUZZ_REQUESTS="{{ COUNT }}" exec .venv/bin/python -m pytest tests/api/test_generated.py -s
+
+# atheris on the decoders of gzip, msgpack, leases, marks, cursors and cookies, for so many seconds.
+[group('measure')]
+[no-exit-message]
+fuzz-decoders SECONDS="120": setup
+    @[ -d .tools/atheris ] || python3 -m pip install --quiet --target .tools/atheris atheris
+    @PYTHONPATH=.tools/atheris exec .venv/bin/python -m tests.fuzz_decoders -max_total_time="{{ SECONDS }}"
+
 # Locust against a running API: just load --headless -u 50 -t 60s
 [group('measure')]
 [no-exit-message]
