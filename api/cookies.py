@@ -8,7 +8,9 @@ it; and it ends with its token. What it cannot do is end alone: a copy outlives 
 import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
+from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -74,4 +76,19 @@ def same_origin(headers: Mapping[bytes, bytes]) -> bool:
     try:
         return bool(origin) and urlsplit(origin).netloc == headers[b"host"].decode("latin-1")
     except (KeyError, ValueError):
+        return False
+
+
+@lru_cache(maxsize=256)  # each request has one
+def names_loopback(host: bytes | None) -> bool:
+    """Tell whether the host that was asked for has no name that a stranger could have given it.
+
+    An address has none, and `localhost` means this machine everywhere. Browsers always name one.
+    """
+    if host is None:
+        return True
+    try:
+        name = urlsplit(f"//{host.decode('latin-1')}").hostname or ""
+        return name == "localhost" or name.endswith(".localhost") or bool(ip_address(name))
+    except ValueError:
         return False

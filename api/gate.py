@@ -1,7 +1,8 @@
 """Finds out who asks, before anything of a request is read.
 
 A token comes as `Authorization: Bearer …`; of agents of old as the path's first part, `/t/TOKEN`;
-of browsers as the cookie that `POST /login` gave for it.
+of browsers as the cookie that `POST /login` gave for it. Where none is asked for, nobody on this
+machine is a stranger but the pages that its browsers visit.
 """
 
 import re
@@ -48,7 +49,8 @@ class Gate:
     def known(self, headers: Mapping[bytes, bytes]) -> Who | None:
         """Whoever brings a token that this process knows: nearly every request, in 1.5 µs."""
         if self._tokens.none:  # a browser is looked at more closely
-            return None if b"origin" in headers else NOBODY
+            plain = b"origin" not in headers and cookies.names_loopback(headers.get(b"host"))
+            return NOBODY if plain else None
         brought = headers.get(b"authorization")
         return self._tokens.known(brought[7:]) if brought and brought[:7] == _BEARER else None
 
@@ -57,7 +59,10 @@ class Gate:
     ) -> Who | None:
         """Whoever brings what lives; None for all others. 403 for the form of a foreign site."""
         if self._tokens.none:
-            # Who asks for no token is asked by every page that a browser of this machine visits.
+            # Who asks for no token is asked by every page that a browser of this machine visits. A
+            # page's own name may come to mean this machine after it was loaded (DNS rebinding).
+            if not cookies.names_loopback(headers.get(b"host")):
+                raise _by_another_name(headers[b"host"])
             foreign = b"origin" in headers and not cookies.same_origin(headers)
             if foreign and method not in _SAFE:
                 raise _elsewhere("a page in a browser changes things only if it is our own")
@@ -77,6 +82,15 @@ class Gate:
         if method not in _SAFE and not cookies.same_origin(headers):
             raise _elsewhere("a browser's cookie changes things only from our own pages")
         return who
+
+
+def _by_another_name(host: bytes) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.FORBIDDEN,
+        f"without tokens this server is called by an address or `localhost`, and not"
+        f" {host.decode('latin-1')!r} (`Host`): a page in a browser may let its name mean this"
+        " machine. Call it so, or give it tokens (TOKEN)",
+    )
 
 
 def _elsewhere(rule: str) -> ProblemError:

@@ -100,7 +100,7 @@ def total(data: bytes) -> dict[str, int]:
 class Api:
     """Speaks to one server."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str = "http://api") -> None:
+    def __init__(self, http: aiohttp.ClientSession, url: str = "http://localhost") -> None:
         self.http = http
         self.url = url
 

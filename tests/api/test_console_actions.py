@@ -11,7 +11,7 @@ from tests.api.conftest import StartApi
 from tests.api.server import Api, Reply
 from tests.api.test_console_pages import failed
 
-_HERE = {"Origin": "http://api"}
+_HERE = {"Origin": "http://localhost"}
 _HTML = {"Accept": "text/html"}
 _TOKENS = {"token": "a secret of an admin", "read_token": "a secret to read with"}
 
@@ -105,7 +105,7 @@ async def test_an_agent_is_drained(own_api: Api) -> None:
     (await _press(api, "/console/agents/drain", name="none")).problem(404, "'none'")
 
 
-@pytest.mark.parametrize("origin", ["http://evil", "null", "https://api:444"])
+@pytest.mark.parametrize("origin", ["http://evil", "null", "https://localhost:444"])
 async def test_a_foreign_page_presses_no_button(own_api: Api, origin: str) -> None:
     """Also where no token is asked for: each page that a browser visits can reach loopback."""
     api = own_api
@@ -118,6 +118,30 @@ async def test_a_foreign_page_presses_no_button(own_api: Api, origin: str) -> No
     reply.problem(403, "Origin")
     assert (await api.task(number)).status == "pending"
     assert (await api.call("GET", "/tasks", headers=headers)).status == 200
+
+
+async def test_a_name_that_was_made_to_mean_loopback_opens_nothing(own_api: Api) -> None:
+    """DNS rebinding: to a browser such a page is ours, so its `Origin` fits, and it may read."""
+    api = own_api
+    evil = {"Host": "evil.example:3000"}
+    (await api.call("GET", "/tasks", headers=evil)).problem(403, "'evil.example:3000'")
+    for path in ("/tasks", "//tasks"):
+        reply = await api.call(
+            "POST", path, data=b'{"command": "evil"}',
+            headers=evil | {"Origin": "http://evil.example:3000"},
+        )  # fmt: skip
+        reply.problem(403, "TOKEN")
+    for host in ("127.0.0.1:3000", "[::1]:3000", "localhost"):
+        reply = await api.call("GET", "/tasks", headers={"Host": host})
+        assert b'"tasks":[]' in reply.body
+
+
+async def test_with_tokens_a_server_has_any_name(start_api: StartApi) -> None:
+    """A page that has taken its name brings no token of ours."""
+    async with start_api(**_TOKENS) as api:
+        named = {"Host": "ci.example"}
+        assert (await api.call("GET", "/tasks", headers=named)).status == 200
+        (await api.call("GET", "/tasks", headers=named | {"Authorization": ""})).problem(401)
 
 
 async def _enter(api: Api, token: str, following: str) -> Reply:

@@ -119,7 +119,7 @@ async def test_a_page_tells_what_changed(own_api: Api) -> None:
         return [each.data for each in viewer.events if each.name == "page"]
 
     headers = {"Accept": "text/event-stream"}
-    async with api.http.get("http://api/console/tasks", headers=headers) as reply:
+    async with api.http.get("http://localhost/console/tasks", headers=headers) as reply:
         assert reply.headers["Content-Type"].startswith("text/event-stream")
         assert "Content-Security-Policy" in reply.headers
         events = viewer.read(reply)
@@ -141,7 +141,7 @@ async def test_the_news_of_a_page_are_its_own(own_api: Api) -> None:
     for path in ("/", "/console/tasks", "/console/groups", "/console/agents"):
         page = Page(await api.call("GET", path, headers={"Accept": "text/html"}))
         viewer = Viewer(api, path)
-        async with api.http.get(f"http://api{path}", headers=headers) as reply:
+        async with api.http.get(f"http://localhost{path}", headers=headers) as reply:
             told = await asyncio.wait_for(anext(viewer.read(reply)), 15)
         for section in page.all("section"):
             if "id" in section.attributes:

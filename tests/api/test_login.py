@@ -61,7 +61,7 @@ async def test_a_login_is_in_the_audit(start_api: StartApi) -> None:
     """And what is done with the cookie bears the token's name."""
     async with start_api(token=_ADMIN) as api:
         cookie = _cookie(await _login(api, _ADMIN)).value
-        here = {"Origin": "http://api"}
+        here = {"Origin": "http://localhost"}
         assert (await _ask(api, cookie, "POST", "/tasks", _TASK, **here)).status == 201
         entries = (await api.call("GET", "/audit")).as_(AuditPage).entries
         assert [(each.who, each.action) for each in entries] == [
@@ -77,7 +77,7 @@ async def test_behind_tls_a_cookie_is_for_tls_only(start_api: StartApi) -> None:
         assert _cookie(reply)["secure"]
 
 
-@pytest.mark.parametrize("origin", ["http://evil", "null", "https://api:444", ""])
+@pytest.mark.parametrize("origin", ["http://evil", "null", "https://localhost:444", ""])
 async def test_a_cookie_changes_nothing_from_elsewhere(start_api: StartApi, origin: str) -> None:
     """A page of a stranger makes a browser send a form; it must not hand over tasks."""
     async with start_api(token=_ADMIN) as api:
@@ -110,14 +110,14 @@ async def test_a_foreign_form_logs_nobody_in_or_out(start_api: StartApi) -> None
             "POST", "/logout", headers={"Origin": "http://evil"}, allow_redirects=False
         )
         out.problem(403, "another site")
-        assert (await _login(api, _ADMIN, Origin="http://api")).status == 303
+        assert (await _login(api, _ADMIN, Origin="http://localhost")).status == 303
 
 
 async def test_logging_out_takes_the_cookie_back(start_api: StartApi) -> None:
     """The browser forgets it."""
     async with start_api(token=_ADMIN) as api:
         out = await api.call(
-            "POST", "/logout", headers={"Origin": "http://api"}, allow_redirects=False
+            "POST", "/logout", headers={"Origin": "http://localhost"}, allow_redirects=False
         )
         cookie = _cookie(out)
         assert (cookie.value, cookie["max-age"]) == ("", "0")

@@ -90,3 +90,29 @@ def test_only_our_own_pages_are_of_the_same_origin(
     assert cookies.same_origin({b"origin": origin, b"host": host}) is same
     assert not cookies.same_origin({b"host": host})
     assert not cookies.same_origin({b"origin": origin})
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        (None, True),
+        (b"localhost", True),
+        (b"LocalHost:3000", True),
+        (b"api.localhost", True),
+        (b"127.0.0.1:3000", True),
+        (b"[::1]:3000", True),
+        (b"", False),
+        (b"evil.example:3000", False),
+        (b"127.0.0.1.evil.example", False),
+        (b"localhost.evil.example", False),
+        (b"evil@localhost@evil", False),
+        (b"2130706433.", False),
+        (b"[", False),
+        (b"\xff", False),
+    ],
+)
+def test_a_name_that_anybody_can_give_is_not_this_machines(
+    host: bytes | None, *, ours: bool
+) -> None:
+    """Whoever owns a name may let it mean 127.0.0.1: an address cannot mean another."""
+    assert cookies.names_loopback(host) is ours
