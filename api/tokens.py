@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 
-from api.access import Who
+from api.access import NOBODY, Who
 from api.batching import Bounds, Coalescer
 from api.database import AWAY, Database
 from api.notices import Notices
@@ -66,7 +66,8 @@ class Tokens:
         self.none = loopback
         """Whether no token is asked for: there is none, and only this machine can connect."""
         self.on_revoked: Callable[[str], None] = lambda _: None
-        """Told the name of each token that ends, in every process."""
+        """Told the name of each token that ends, and of nobody's when one is asked for from now on,
+        in every process."""
         self.given_admin = any(role == "admin" for role, _ in given.values())
         """Whether the environment names an admin's token."""
         for variable, (role, token) in given.items():
@@ -128,7 +129,9 @@ class Tokens:
     def _add(self, who: Who) -> None:
         self._by_ref[who.ref] = who
         self._by_digest.setdefault(who.digest, who)  # one in the environment too counts as there
-        self.none = False
+        if self.none:
+            self.none = False
+            self.on_revoked(NOBODY.name)
 
     def _remove(self, ref: str) -> None:
         if who := self._by_ref.pop(ref, None):

@@ -59,6 +59,24 @@ async def test_a_revoked_token_sees_no_more(start_api: StartApi, path: str) -> N
         await _watching(one, 0)
 
 
+async def test_with_the_first_token_who_watched_without_one_sees_no_more(
+    start_api: StartApi,
+) -> None:
+    """From then on everybody needs one: also who came before, here or at another process."""
+    async with start_api() as one, start_api() as other:
+        agent = await writer(one, group="open")
+        await agent.write(3)
+        path = f"/tasks/{agent.task.id}/logs/live"
+        async with watched(one, path) as here, watched(other, "/groups/open/logs/live") as there:
+            for viewer in (here, there):
+                await until(viewer, lambda viewer: len(viewer.pieces) == 3)
+            await one.post("/tokens", {"name": "first", "role": "admin"})
+            for viewer in (here, there):
+                await until(viewer, lambda viewer: viewer.over)
+        for viewer in (here, there):
+            (await viewer.api.call("GET", viewer.path)).problem(401)
+
+
 async def test_a_token_has_only_its_share_of_the_viewers(start_api: StartApi) -> None:
     """A dashboard that opens streams in a circle must not lock everybody else out."""
     async with start_api(token=_ADMIN, max_viewers=3, max_viewers_per_token=2) as api:
