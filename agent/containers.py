@@ -15,6 +15,9 @@ from agent.process_table import Mark
 WORK = "/work"
 
 _FAILED = 125  # docker-run(1): the error is with the container engine itself
+# In the file that names them each line is one: a line end in a name would make two of it, of which
+# ALLOW_ENV has seen but the first; `#` makes none, and `*` podman's command line gives its own.
+_OTHER_NAME = re.compile(rb"[\s*]|^#")
 _IMAGE = re.compile(r"[A-Za-z0-9]")
 _SHELL = 'command -v bash >/dev/null && exec bash -c "$1"; exec sh -c "$1"'
 
@@ -65,8 +68,10 @@ class Containers:
         """
         image = self._chosen(image)
         for variable, value in env.items():
+            shown = variable.decode(errors="replace")
+            if _OTHER_NAME.search(variable):
+                raise RefusedError(f"cannot hand {shown!r} to a container: that is no name there")
             if b"\n" in value:
-                shown = variable.decode(errors="replace")
                 raise RefusedError(f"cannot hand {shown!r} to a container: it has several lines")
         file = os.memfd_create("dw", os.MFD_CLOEXEC)
         with os.fdopen(os.dup(file), "wb") as writer:
