@@ -26,6 +26,7 @@ CONTEXT_BYTES = _WRAPPED_AT + 2
 _SURE = 4  # bytes of a form that are searched for in one go
 _URL_ALPHABET = bytes.maketrans(b"+/", b"-_")
 _HEX = re.compile(rb"%[0-9A-F]{2}")
+_CODE = re.compile(r"((?<!\\)(?:\\\\)*\\u)([0-9a-f]{4})")
 # The newline stands first: then the search runs from one to the next, 1.2 GB/s instead of 0.05.
 _LONG = rb"[A-Za-z0-9+/_-]{%d}" % _WRAPPED_AT
 _BREAK = re.compile(rb"\n(?:(?<=%s\n)|(?<=%s\r\n))" % (_LONG, _LONG))
@@ -152,10 +153,15 @@ def _base64(data: bytes) -> Iterator[bytes]:
 
 
 def _quoted(data: bytes) -> Iterator[bytes]:
-    """In URLs; who quotes what differs: Python, encodeURIComponent, forms of browsers."""
+    """In URLs; who quotes what differs: Python, encodeURIComponent, forms of browsers.
+
+    Also as a part of one: a path and a user's password of Go's, a password of browsers', encodeURI.
+    """
     for text in (
         quote(data, ""), quote(data, "/"), quote(data, "!'()*"), quote_plus(data),
-        quote_plus(data, "*").replace("~", "%7E"),
+        quote_plus(data, "*").replace("~", "%7E"), quote(data, "$&+=:@"),
+        quote(data, "$&+,/:;=@"), quote(data, "$&+,;="), quote(data, "!$%&'()*+,"),
+        quote(data, "#$&+,/:;=?@!'()*"),
     ):  # fmt: skip
         upper = text.encode()
         yield upper
@@ -163,8 +169,21 @@ def _quoted(data: bytes) -> Iterator[bytes]:
 
 
 def _escaped(text: str) -> Iterator[bytes]:
-    """In JSON, without the quotes around it."""
+    """In JSON, without the quotes around it.
+
+    Many writers spare HTML what it would take for its own: Go and Rails `<>&`, Gson also `=` and
+    `'`, .NET more, in capitals.
+    """
     for to_ascii in (True, False):
-        escaped = json.dumps(text, ensure_ascii=to_ascii)[1:-1].encode()
-        yield escaped
-        yield escaped.replace(b"/", rb"\/")
+        escaped = json.dumps(text, ensure_ascii=to_ascii)[1:-1]
+        for form in (
+            escaped, escaped.replace("/", r"\/"),
+            _numbered(escaped, "<>&"), _numbered(escaped, "<>&='"),
+        ):  # fmt: skip
+            yield form.encode()
+    dotnet = _numbered(json.dumps(text)[1:-1].replace(r"\"", r"\u0022"), "<>&'+`")
+    yield _CODE.sub(lambda match: match[1] + match[2].upper(), dotnet).encode()
+
+
+def _numbered(text: str, characters: str) -> str:
+    return text.translate({ord(each): rf"\u{ord(each):04x}" for each in characters})

@@ -72,7 +72,7 @@ async def test_what_names_no_image_gets_the_agents(
     ("fields", "said"),
     [
         ({"image": "evil:1"}, "refuses the image 'evil:1': IMAGES does not name it"),
-        ({"env": {"CI_A\nBASH_ENV": "evil"}}, "cannot hand 'CI_A\\nBASH_ENV' to a container: that is no name"),
+        ({"env": {"CI_A\nBASH_ENV": "evil"}}, "cannot hand 'CI_A\\nBASH_ENV' to a container: that"),
         ({"secrets": {"#A": "evilevil"}}, "cannot hand '#A' to a container: that is no name"),
         ({"image": "--privileged"}, "refuses the image '--privileged'"),
         ({"env": {"KEY": "two\nlines"}}, "cannot hand 'KEY' to a container"),

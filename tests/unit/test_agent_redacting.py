@@ -215,6 +215,25 @@ def test_other_programs_encodings_are_known(encoded: str) -> None:
     assert _redacted([f"<{encoded}>".encode()], "p@ss/w+rd ü~*") == b"<***>"
 
 
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        r"""\u003cp\u003e\u0026\"\u003d\u0027+ü\\u00e9/;:,@""",  # Gson
+        r"""\u003cp\u003e\u0026\"='+ü\\u00e9/;:,@""",  # Go, Rails
+        r"""\u003Cp\u003E\u0026\u0022=\u0027\u002B\u00FC\\u00e9/;:,@""",  # .NET
+        "%3Cp%3E&%22=%27+%C3%BC%5Cu00e9%2F%3B:%2C@",  # a segment of a path of Go's
+        "%3Cp%3E&%22=%27+%C3%BC%5Cu00e9/;:,@",  # a path of Go's
+        "%3Cp%3E&%22=%27+%C3%BC%5Cu00e9%2F;%3A,%40",  # a password of Go's
+        "%3Cp%3E&%22%3D'+%C3%BC%5Cu00e9%2F%3B%3A,%40",  # a password of a browser's
+        "%3Cp%3E&%22='+%C3%BC%5Cu00e9/;:,@",  # encodeURI
+    ],
+)
+def test_what_is_spared_html_or_a_part_of_a_url_is_known(encoded: str) -> None:
+    """`kubectl`, `docker` and `gh` write JSON as Go does, and clients name the URL that failed."""
+    secret = r"""<p>&"='+ü\u00e9/;:,@"""
+    assert _redacted([f"[{encoded}]".encode()], secret) == b"[***]"
+
+
 def test_a_key_is_hidden_line_by_line_and_as_a_whole() -> None:
     """Programs indent it, prefix it, or put all of it on one line; a short line goes with all."""
     whole = f"<{_PEM.strip()}>".encode()
