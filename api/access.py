@@ -27,7 +27,7 @@ _BROWSER = "browser"
 class Who:
     """Somebody who asks: a token that lives, as this process knows it."""
 
-    __slots__ = ("digest", "name", "number", "parked", "reads", "ref", "role", "used")
+    __slots__ = ("digest", "name", "number", "parked", "reads", "ref", "revoked", "role", "used")
 
     def __init__(
         self, name: str, role: Role, *, ref: str, digest: bytes = b"", number: int | None = None
@@ -46,6 +46,17 @@ class Who:
         """Logs that it reads."""
         self.used = False
         """Since it was last written down."""
+        self.revoked = False
+
+    def check_lives(self) -> None:
+        """Refuse (401) whose token has ended since the request began: that may take two minutes."""
+        if self.revoked:
+            DENIED.labels("401").inc()
+            raise ProblemError(
+                HTTPStatus.UNAUTHORIZED,
+                f"the token {self.name} was revoked while this request arrived",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
 
     @property
     def token(self) -> str | None:
@@ -67,6 +78,7 @@ class Access(Struct, frozen=True):
 
     def check(self, who: Who, *, in_path: bool) -> None:
         """Refuse (403) who has another role, and tokens in paths where a header can be sent."""
+        who.check_lives()
         if who.role not in self.roles:
             DENIED.labels("403").inc()
             raise ProblemError(

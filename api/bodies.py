@@ -170,7 +170,18 @@ def header(request: Request[Any, Any, Any], name: bytes) -> str:
 
 
 async def read(request: Request[Any, Any, Any], limits: Limits) -> bytes:
-    """The body as it comes; a 4xx problem, which names the setting."""
+    """The body as it comes; a 4xx problem, which names the setting.
+
+    Whose token was revoked meanwhile is refused: a request that waits for its last byte would else
+    be a way to do something afterwards, as to make another token.
+    """
+    body = await _receive(request, limits)
+    if (who := request.scope.get("user")) is not None:  # nobody, for the form to log in
+        who.check_lives()
+    return body
+
+
+async def _receive(request: Request[Any, Any, Any], limits: Limits) -> bytes:
     announced = _announced(request)
     now = asyncio.get_running_loop().time
     begun = moved = now()

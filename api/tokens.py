@@ -135,6 +135,7 @@ class Tokens:
 
     def _remove(self, ref: str) -> None:
         if who := self._by_ref.pop(ref, None):
+            who.revoked = True
             if self._by_digest[who.digest] is who:
                 del self._by_digest[who.digest]
             self.none = self._loopback and not self._by_ref

@@ -1,6 +1,7 @@
 """Tokens in the table: made, shown once, found by every process, revoked everywhere."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -94,6 +95,38 @@ async def test_a_revoked_token_ends_here_at_once_and_soon_elsewhere(start_api: S
         await eventually(
             lambda: _as(other, token, "GET", "/tasks"), lambda reply: reply.status == 401, 2
         )
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/tasks", b'{"command": "evil", "needs": ["nobody"]}'),
+        ("/tokens", b'{"name": "another", "role": "admin"}'),
+        ("/console/agents/drain", b"name=tester&back=/"),
+    ],
+)
+async def test_what_began_before_a_revocation_does_nothing_after_it(
+    start_api: StartApi, path: str, body: bytes
+) -> None:
+    """Whoever stole a token could hold a request open, and send its last byte when all know it."""
+    async with start_api(token=_ADMIN) as api:
+        token = await _make(api, "stolen", "admin")
+        await api.open(agent="tester")
+        begun, revoked = asyncio.Event(), asyncio.Event()
+
+        async def slowly() -> AsyncIterator[bytes]:
+            begun.set()  # it is asked for the body (100 Continue): the token was looked at
+            await revoked.wait()
+            yield body
+
+        async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+            late = group.create_task(
+                _as(api, token, "POST", path, data=slowly(), expect100=True, allow_redirects=False)
+            )
+            await begun.wait()
+            await _revoke(api, "stolen")
+            revoked.set()
+        late.result().problem(401, "stolen was revoked while this request arrived")
 
 
 async def test_a_revocation_is_noticed_without_a_notice(
