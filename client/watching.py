@@ -68,6 +68,7 @@ class Failure(Struct, frozen=True):
     """A task that did not succeed."""
 
     task: int
+    attempt: int
     verdict: Verdict
     how: str
     """As `failed (exit 3)`."""
@@ -131,7 +132,11 @@ class Board:
         if now.status != "in_progress":
             self.running.pop(now.task, None)
             return
-        self.failures.pop(now.task, None)  # it runs again
+        failed = self.failures.get(now.task)
+        if failed is not None:
+            if now.attempt <= failed.attempt:
+                return  # another API process, to which we were led, has not seen the end yet
+            del self.failures[now.task]  # it runs again
         self.running[now.task] = Runs(
             now.task, now.attempt, now.agent, now.started_at, now.cancel_requested
         )
@@ -144,7 +149,7 @@ class Board:
             return
         self._fail(
             Failure(
-                end.task, how, render.ending(end), end.agent, end.run_s, end.message,
+                end.task, end.attempt, how, render.ending(end), end.agent, end.run_s, end.message,
                 tail.lines if tail else (),
             )
         )  # fmt: skip
@@ -168,4 +173,6 @@ def failure_of(task: Task, lines: Iterable[str]) -> Failure | None:
     if how is None or how == "succeeded":
         return None
     kept = tuple(line for text in lines if (line := _shown(text)))[-_TAIL_LINES:]
-    return Failure(task.id, how, render.ending(task), task.agent, task.run_s, task.message, kept)
+    return Failure(
+        task.id, task.attempt, how, render.ending(task), task.agent, task.run_s, task.message, kept
+    )

@@ -88,7 +88,8 @@ async def view_group(
             continue
         if bundle is not None:
             position = bundle.position
-            yield bundle.frame
+            # What changed while it was made comes first: behind an end nothing of that task follows.
+            yield b"".join(head.events()) + bundle.frame
             if position.all_told:
                 return
             if not bundle.full:

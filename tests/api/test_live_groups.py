@@ -2,13 +2,15 @@
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
-from api.live import group_tails, group_viewing
+from api.live import bundles, group_tails, group_viewing
+from api.live.bundles import Bundle
 from tests.api.conftest import StartApi
 from tests.api.events import Viewer, watched
-from tests.api.server import Api
+from tests.api.server import Api, eventually
 from tests.api.writers import Writer, until, writer
 
 
@@ -125,6 +127,41 @@ async def test_a_task_that_is_run_again_is_told_again(api: Api) -> None:
         assert one.log(number, "stdout", 2) == second.logs["stdout"]
         assert one.log(number, "stderr", 2) == second.logs["stderr"]
     assert [each["attempt"] for each in viewer.named("end") if each["task"] == number] == [1, 2]
+
+
+async def test_what_a_task_became_is_told_before_its_end(
+    own_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the end nothing follows: `dw watch` would take the task for one that runs again."""
+    rest = await writer(own_api, 1, group="order")
+    making, may_go = asyncio.Event(), asyncio.Event()
+    next_bundle = bundles.next_bundle
+
+    async def slowly(*args: Any) -> Bundle | None:
+        making.set()
+        await may_go.wait()
+        return await next_bundle(*args)
+
+    async with watched(own_api, _live("order")) as viewer:
+        await until(viewer, lambda one: bool(one.named("attempt")))
+        monkeypatch.setattr(bundles, "next_bundle", slowly)
+        agent = await writer(own_api, 2, group="order")
+        await rest.write(1)
+        await making.wait()
+        await agent.write(3)
+        await agent.end(exit_code=1)
+        number = agent.task.id
+        await eventually(
+            lambda: own_api.call("GET", "/groups/order"), lambda reply: b'"failed":1' in reply.body
+        )
+        may_go.set()
+        await until(viewer, lambda one: bool(one.named("end")))
+        await rest.end()
+        await until(viewer, _done)
+    names = [each.name for each in viewer.events if each.name in {"status", "end"}
+             and each.data["task"] == number]  # fmt: skip
+    assert "status" in names
+    assert names[-1] == "end"
 
 
 async def test_the_tail_leaves_out_what_is_over(api: Api) -> None:

@@ -84,13 +84,23 @@ def test_a_failure_keeps_why_until_the_task_runs_again() -> None:
     assert board.running == {}
     board.take(_end(7))
     assert board.failures == {
-        7: Failure(7, "failed", "failed (exit 3)", "farm-1", 1.5, None, ("a", "b"))
+        7: Failure(7, 1, "failed", "failed (exit 3)", "farm-1", 1.5, None, ("a", "b"))
     }
     board.take(_runs(7, 2))
     assert board.failures == {}
     assert list(board.running) == [7]
     board.take(_end(7, "succeeded", 2))
     assert (board.running, board.failures, board.tails) == ({}, {}, {})
+
+
+def test_a_failure_is_not_forgotten_by_news_of_the_attempt_that_failed() -> None:
+    """After a reconnection another API process may be a moment behind the end that was told."""
+    board = _board()
+    board.take(_end(7))
+    board.take(_runs(7))
+    board.take(_runs(7, status="failed"))
+    assert list(board.failures) == [7]
+    assert board.running == {}
 
 
 def test_a_thousand_failures_are_kept() -> None:
