@@ -141,7 +141,7 @@ def _in_queue(what: Waiting, ahead: int) -> InQueue:
     more = ahead >= MOST_AHEAD
     count = f"At least {ahead:,} tasks" if more else "1 task" if ahead == 1 else f"{ahead:,} tasks"
     verb = "is" if ahead == 1 else "are"
-    text = f"{count} of its lane {verb} before it."
+    text = f"{count} with the same needs {verb} before it."
     return InQueue(text=text, ahead=ahead, more=more, lane=what.needs, priority=what.priority)
 
 

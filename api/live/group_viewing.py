@@ -88,7 +88,7 @@ async def view_group(
             continue
         if bundle is not None:
             position = bundle.position
-            # What changed while it was made comes first: behind an end nothing of that task follows.
+            # What changed while it was made comes first: behind an end nothing of a task follows.
             yield b"".join(head.events()) + bundle.frame
             if position.all_told:
                 return

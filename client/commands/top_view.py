@@ -108,5 +108,8 @@ def _agent(agent: Agent, now: datetime) -> Text:
     line = Text(render.one_line(agent.agent))
     line.truncate(_AGENT - 1, overflow="ellipsis", pad=True)
     line.append(" ").append(f"{state:10}", style=_STATES[state])
-    line.append(f"{f'{agent.running:,}/{agent.slots:,}':>9}  {render.age(agent.seen_at, now):>5}  ")
+    # What it has claimed ahead counts as running, and no slot runs two.
+    runs, ahead = min(agent.running, agent.slots), max(0, agent.running - agent.slots)
+    slots = f"{runs:,}/{agent.slots:,}" + (f" +{ahead:,}" if ahead else "")
+    line.append(f"{slots:>9}  {render.age(agent.seen_at, now):>5}  ")
     return line.append(render.one_line(", ".join(agent.labels)), style="dim")

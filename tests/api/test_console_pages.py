@@ -170,6 +170,11 @@ async def test_agents_show_what_they_run_and_who_is_gone(own_api: Api) -> None:
     assert "1 of 2" in page.text
     assert page.all("a", href=f"/console/tasks/{number}")
     assert "os=linux" in page.text
+    for _ in range(3):
+        await api.submit(needs=["os=linux"])
+    await api.claim(session, slots=1, ahead=2)
+    page = await look(api, "/console/agents")
+    assert "2 of 2, 2 ahead" in page.text  # no slot runs two
     leaving = await api.open(agent="leaving")
     await api.beat(leaving, closing=True)
     page = await look(api, "/console/agents")

@@ -98,7 +98,7 @@ async def test_others_are_before_it(own_api: Api) -> None:
     assert busy["kind"] == "busy"
     assert queue == {
         "kind": "queue", "ahead": 3, "more": False, "lane": ["queue"], "priority": 5,
-        "text": "3 tasks of its lane are before it.",
+        "text": "3 tasks with the same needs are before it.",
     }  # fmt: skip
     assert explained.text == f"{busy['text']} {queue['text']}"
 
@@ -112,7 +112,7 @@ async def test_a_long_queue_is_not_counted_to_its_end(
     await own_api.open("long", slots=1)
     number = [await own_api.submit(needs=["long"]) for _ in range(9)][-1]
     (reason,) = (await _explain(own_api, number)).reasons
-    assert reason.text == "At least 5 tasks of its lane are before it."
+    assert reason.text == "At least 5 tasks with the same needs are before it."
 
 
 async def test_all_that_could_take_it_drain(own_api: Api) -> None:

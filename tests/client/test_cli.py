@@ -593,6 +593,15 @@ async def test_top_for_programs_and_pipes(fake: Fake) -> None:
     assert "1, with 2 free slots" in (await _dw(fake, "top")).out
 
 
+async def test_top_tells_what_an_agent_claimed_ahead_from_what_its_slots_run(fake: Fake) -> None:
+    """20 of 16 slots would look like a fault."""
+    fake.add_agent("farm-3", running=20, slots=16)
+    ended = await _dw(fake, "top")
+    assert "slots   16 of 16 taken" in ended.out
+    assert " 16/16 +4 " in ended.out
+    assert "20/16" not in ended.out
+
+
 async def test_lines_for_programs(fake: Fake) -> None:
     """Each with its number and stream, page after page; following, what happens."""
     fake.add(status="succeeded", attempt=1)
