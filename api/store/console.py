@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from api.sql import load
 from api.store import Connection
-from api.store.tasks import FOR_SECRETS
+from api.store.tasks import shown
 from schema.tasks import Status
 
 _SQL = load("console")
@@ -82,7 +82,7 @@ async def list_running(connection: Connection, limit: int) -> list[int]:
 async def list_queues(connection: Connection, limit: int) -> list[Queue]:
     """The longest first."""
     rows = await connection.fetch(_SQL["list_queues"], MOST_WAITING + 1, limit)
-    return [Queue(tuple(row[0]), *tuple(row)[1:]) for row in rows]
+    return [Queue(shown(row[0]), *tuple(row)[1:]) for row in rows]
 
 
 async def count_ended(connection: Connection, since: datetime) -> list[Ended]:
@@ -99,7 +99,7 @@ async def list_agents(connection: Connection, limit: int, held: int) -> list[Liv
     return [
         LiveAgent(
             session=row["id"], agent=row["agent"], slots=row["slots"],
-            labels=tuple(label for label in row["labels"] if label != FOR_SECRETS),
+            labels=shown(row["labels"]),
             version=row["version"], drain=row["drain"], opened_at=row["opened_at"],
             seen_at=row["seen_at"], running=row["running"], held=tuple(runs[row["id"]]),
         )

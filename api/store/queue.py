@@ -2,6 +2,7 @@
 
 from api.sql import load
 from api.store import Connection
+from api.store.tasks import shown
 from schema.queue import Queue, QueueLane
 
 _SQL = load("queue")
@@ -18,7 +19,7 @@ async def look(connection: Connection) -> Queue:
         scheduled=others[0],
         in_progress=others[1],
         lanes=tuple(
-            QueueLane(needs=tuple(needs), pending=pending, oldest=oldest)
+            QueueLane(needs=shown(needs), pending=pending, oldest=oldest)
             for needs, pending, oldest in lanes[:_MOST_LANES]
         ),
     )

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from api.sql import load
 from api.store import Connection
-from api.store.tasks import FOR_SECRETS
+from api.store.tasks import shown
 from schema.sessions import Agent, SessionOpen
 
 _SQL = load("sessions")
@@ -88,7 +88,7 @@ async def list_sessions(
     return [
         Agent(
             agent=row["agent"],
-            labels=tuple(label for label in row["labels"] if label != FOR_SECRETS),
+            labels=shown(row["labels"]),
             slots=row["slots"],
             running=row["running"],
             version=row["version"],

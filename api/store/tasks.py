@@ -173,11 +173,14 @@ def _answers(
     return answers
 
 
+def shown(labels: Iterable[str]) -> tuple[str, ...]:
+    """Labels as people know them: without the one of agents that keep secrets."""
+    return tuple(label for label in labels if label != FOR_SECRETS)
+
+
 def _labels(needs: Iterable[str]) -> Needs:
     """What was submitted of a lane's needs."""
-    return tuple(
-        label for label in needs if label != FOR_SECRETS and not label.startswith(ISOLATION_LABEL)
-    )
+    return tuple(label for label in shown(needs) if not label.startswith(ISOLATION_LABEL))
 
 
 def _task(row: Record) -> Task:

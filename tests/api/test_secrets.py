@@ -56,7 +56,8 @@ async def test_the_agent_is_given_them_and_nobody_else(start: StartApi) -> None:
 async def _look(api: Api, number: int) -> list[bytes]:
     paths = (
         "/tasks", f"/tasks/{number}", "/tasks?group=g", "/groups/g", "/agents?ended=true", "/audit",
-        "/metrics", f"/tasks/{number}/logs", "/", "/schema/openapi.json",
+        "/metrics", "/queue", f"/tasks/{number}/explain", f"/tasks/{number}/logs", "/",
+        "/schema/openapi.json",
     )  # fmt: skip
     replies = [await api.call("GET", path) for path in paths]
     assert all(reply.status == 200 for reply in replies)
