@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 
-_ASK = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+_ASK = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _PAUSE_S = 0.003
 
 

@@ -20,7 +20,12 @@ TOKEN = "the-admins-secret-61"
 
 def head(method: str, target: str, *headers: str) -> bytes:
     """A request's head with a token, after whose answer the server closes."""
-    lines = [f"{method} {target} HTTP/1.1", "Host: x", f"Authorization: Bearer {TOKEN}", *headers]
+    lines = [
+        f"{method} {target} HTTP/1.1",
+        "Host: localhost",
+        f"Authorization: Bearer {TOKEN}",
+        *headers,
+    ]
     return "".join(f"{line}\r\n" for line in [*lines, "Connection: close", ""]).encode("latin-1")
 
 
