@@ -8,7 +8,7 @@ from schema.sessions import Beat, BeatReply, SessionOpen, SessionOpened
 
 async def open_session(connection: Connection) -> str:
     """Open a session; its id."""
-    asked = SessionOpen(agent="benchmark")
+    asked = SessionOpen(agent="a client")
     return (await connection.post("/sessions", asked, SessionOpened)).session
 
 

@@ -43,6 +43,10 @@ from tests.api.test_real_server import Running, started
 from tests.conftest import _database
 
 _REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "200"))
+pytestmark = pytest.mark.filterwarnings(
+    # It looks whether the module was used meanwhile, in whatever thread: the client's loop does.
+    "ignore:Do not use the .random. module:hypothesis.errors.HypothesisDeprecationWarning"
+)
 _THE_SAME = "FUZZ_REQUESTS" not in os.environ
 """The suite asks the same each time: what it finds must be of the change, not of chance."""
 
