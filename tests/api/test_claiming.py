@@ -232,24 +232,33 @@ async def test_running_counts_are_seen_by_people(api: Api) -> None:
     assert session not in (await api.call("GET", "/agents")).text
 
 
-async def test_a_free_slot_comes_before_what_is_claimed_ahead(api: Api) -> None:
-    """Whoever has short tasks claims ahead: another agent must not stand idle for it."""
-    label = "slots-first"
-    await api.submit(needs=[label], key="the lane is there")
+async def _dealt(api: Api, label: str) -> tuple[int, int]:
+    """Six tasks between one that claims ahead and one with three free slots: how many each got."""
+    await api.submit(needs=[label], key=f"the lane {label} is there")
     ahead, free = await api.open(label), await api.open(label)
     assert len(await api.claim(ahead)) == 1
     async with asyncio.TaskGroup() as group:
         # The one that claims ahead waits longer, so it is dealt its places first.
-        first = group.create_task(api.claim(ahead, slots=1, wait=30, ahead=50))
+        first = group.create_task(api.claim(ahead, slots=1, wait=5, ahead=50))
         await _parked(api, first)
-        second = group.create_task(api.claim(free, slots=3, wait=30))
+        second = group.create_task(api.claim(free, slots=3, wait=5))
         await _parked(api, second)
         await api.call("POST", "/tasks", json=[{"command": "true", "needs": [label]}] * 6)
-    assert len(second.result()) == 3
     taken = len(first.result())
     if taken == 1:  # both waited already: only slots are filled as tasks are stored
         taken += len(await api.claim(ahead, slots=1, ahead=50))
-    assert taken == 3
+    return taken, len(second.result())
+
+
+async def test_a_free_slot_comes_before_what_is_claimed_ahead(api: Api) -> None:
+    """Whoever has short tasks claims ahead: another agent must not stand idle for it.
+
+    Whether a claim is parked cannot be seen from outside: on a busy machine it may come too late.
+    """
+    seen: list[tuple[int, int]] = []
+    while (3, 3) not in seen:
+        seen.append(await _dealt(api, f"slots-first-{len(seen)}"))
+        assert len(seen) < 5, seen
 
 
 async def test_a_claim_of_nothing_is_refused(api: Api) -> None:
