@@ -24,7 +24,7 @@ from api.lanes import Lanes
 from api.lines import Lines
 from api.metrics import CLAIMED
 from api.notices import Notices
-from api.sessions import Session
+from api.session import Session
 from api.store import claims as store
 from api.store.claims import Claimed
 from api.store.tasks import Queued
@@ -211,7 +211,7 @@ class Claims:
         if not waiters:
             return
         places = deal(waiters, _MOST_ROWS)
-        _begin(line, waiters)
+        line.begin(waiters)
         claimed: list[tuple[int, Queued, Claimed]] = []
         try:
             claimed = await self._claim(kept, lanes, places)
@@ -220,7 +220,7 @@ class Claims:
                 waiter.fail(error)
             await kept.give_back()
         finally:
-            _end(line, waiters)
+            line.end(waiters)
         given: dict[Waiter, list[Claimed]] = {waiter: [] for waiter in waiters}
         for place, _, task in sorted(claimed, key=itemgetter(0)):
             given[places[place]].append(task)
@@ -259,7 +259,7 @@ class Claims:
         loan = Loan([], [])
         for lanes, line in self._lines.quiet(lane):
             waiters = line.lend(most)
-            _begin(line, waiters)
+            line.begin(waiters)
             loan.lines.append((lanes, line, waiters))
         waiters = [waiter for _, _, waiters in loan.lines for waiter in waiters]
         loan.places.extend(deal_slots(waiters, most))
@@ -275,7 +275,7 @@ class Claims:
                 given[waiter].append(task)
                 CLAIMED.inc()
         for lanes, line, waiters in loan.lines:
-            _end(line, waiters)
+            line.end(waiters)
             self._answer(line, {waiter: given[waiter] for waiter in waiters})
             self._lines.looked(lanes, line)
 
@@ -304,15 +304,3 @@ class Claims:
             line.tries += 1
             delay_s = random.uniform(*_NEIGHBOUR_S)  # noqa: S311 - jitter
             asyncio.get_running_loop().call_later(delay_s, self._lines.wake_again, lanes)
-
-
-def _begin(line: Line, waiters: Iterable[Waiter]) -> None:
-    line.served += 1
-    for waiter in waiters:
-        waiter.served = True
-
-
-def _end(line: Line, waiters: Iterable[Waiter]) -> None:
-    line.served -= 1
-    for waiter in waiters:
-        waiter.served = False

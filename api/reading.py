@@ -8,7 +8,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from api import bodies, merging, searching, seeking
+from api import bodies, members, merging, searching, seeking
 from api.contents import StreamContents
 from api.database import Database
 from api.merging import Block, Blocks, Data
@@ -127,7 +127,7 @@ class LogReader:
         """One stream's chunks as they are stored: gzip members, which joined are a gzip file."""
         contents = self._contents[0]
         if not contents.starts:
-            yield bodies.deflate(b"")  # no bytes at all are no gzip file
+            yield members.deflate(b"")  # no bytes at all are no gzip file
         async with aclosing(self._stored(contents, 0)) as stored:
             async for _, chunk in stored:
                 yield chunk.content
@@ -142,10 +142,10 @@ class LogReader:
                 if told >= chunk.size:
                     continue
                 if len(chunk.content) > bodies.INLINE_BYTES:
-                    inflate = partial(bodies.inflate, chunk.content, chunk.size)
+                    inflate = partial(members.inflate, chunk.content, chunk.size)
                     data = await bodies.in_thread(inflate)
                 else:
-                    data = bodies.inflate(chunk.content, chunk.size)
+                    data = members.inflate(chunk.content, chunk.size)
                 times = marks.decode(chunk.marks) or [(0, chunk.received_us)]
                 if told:
                     times = marks.behind(times, told)

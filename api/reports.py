@@ -9,9 +9,10 @@ from functools import lru_cache, partial
 
 from msgspec import Struct
 
-from api import bodies
-from api.bodies import BadGzipError, Decoder
+from api import members
+from api.bodies import Decoder
 from api.log_limit import Beyond, CutMarks
+from api.members import BadGzipError
 from api.store import results as result_store
 from api.store.logs import CUT_BY_AGENT, CUT_BY_API, STREAMS, Chunk
 from api.store.results import AttemptKey, Ended
@@ -44,7 +45,7 @@ class _Verifying(Struct, frozen=True):
 
     def decode(self, body: bytes, /) -> "Received":
         report = self.decoder.decode(body)
-        until = bodies.deadline(self.inflate_s)
+        until = members.deadline(self.inflate_s)
         return Received(report, [self.verify(chunk, until) for chunk in report.chunks])
 
 
@@ -122,7 +123,7 @@ class Reports:
     def _verify(self, sent: LogChunk, until: float) -> _Verified:
         try:
             proof = self._proof(sent.lease)
-            measured = bodies.measure(sent.content, MAX_CHUNK_BYTES, until)
+            measured = members.measure(sent.content, MAX_CHUNK_BYTES, until)
             marks.check(marks.decode(sent.marks), measured.size)
         except (BadLeaseError, BadGzipError, BadMarksError) as error:
             return Verdict("invalid", str(error))

@@ -11,8 +11,8 @@ from msgspec import UNSET
 
 from api.batching import Bounds, Coalescer
 from api.database import Database
-from api.lanes import Lanes
 from api.problems import ProblemError
+from api.session import Session, SessionGoneError
 from api.store import claims as claim_store
 from api.store import sessions as store
 from api.store.claims import Claimed, Holding
@@ -28,38 +28,6 @@ _RENEW_S = 3.0
 _LOOKS = Bounds(items=1000)
 _WAITING = Bounds(items=100_000)
 _log = logging.getLogger(__name__)
-
-
-class SessionGoneError(ProblemError):
-    """No live session has that id."""
-
-    def __init__(self) -> None:
-        super().__init__(HTTPStatus.GONE, "no live session has this id: open a new one")
-
-
-class Session:
-    """One live session as this process knows it."""
-
-    def __init__(self, number: int, labels: tuple[str, ...], token: str | None) -> None:
-        self.number = number
-        self.labels = labels
-        self.token = token
-        """Name of the token that it is bound to."""
-        self.drain = False
-        """What the last look knew: a renewal that knows otherwise makes its beat look again."""
-        self.renewed_at = 0.0
-        """Loop time of a moment not after the last committed renewal."""
-        self.touched = False
-        self.wake = asyncio.Event()
-        self._lanes: tuple[int, ...] = ()
-        self._lanes_known = -1
-
-    def lanes(self, lanes: Lanes) -> tuple[int, ...]:
-        """Lanes that its labels select, looked up again when lanes were made."""
-        if self._lanes_known != lanes.count:
-            self._lanes = lanes.selected_by(self.labels)
-            self._lanes_known = lanes.count
-        return self._lanes
 
 
 class Sessions:

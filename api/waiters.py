@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from api.sessions import Session
+from api.session import Session
 from api.store.claims import Claimed
 
 LaneSet = tuple[int, ...]
@@ -139,6 +139,18 @@ class Line:
         taken: list[Waiter] = []
         _take(self._parked, taken, most)
         return taken
+
+    def begin(self, waiters: Iterable[Waiter]) -> None:
+        """A statement for some who were taken is under way."""
+        self.served += 1
+        for waiter in waiters:
+            waiter.served = True
+
+    def end(self, waiters: Iterable[Waiter]) -> None:
+        """It is over."""
+        self.served -= 1
+        for waiter in waiters:
+            waiter.served = False
 
     def park_last(self, waiter: Waiter) -> None:
         """A newcomer that need not look."""

@@ -14,7 +14,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from api import bodies
+from api import members
 from benchmarks import memory, tables, usage, watchers, wire
 from benchmarks import server as servers
 from benchmarks.conftest import QUICK, Meter
@@ -65,7 +65,7 @@ class Writers:
         size = len(text) // count
         now_us = time.time_ns() // 1000
         times = marks.encode((line * size, now_us + line) for line in range(count))
-        content = bodies.deflate(text)
+        content = members.deflate(text)
         chunks = tuple(
             LogChunk(lease=task.lease, stream="stdout", offset=self._offset, content=content,
                      marks=times)

@@ -13,14 +13,12 @@ Everything raised on purpose is a `client.errors.DwError`. Requests that fail on
 a busy server, are sent again for a bounded time; nothing happens twice by that.
 """
 
-import secrets
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
     Collection,
     Iterable,
-    Iterator,
     Sequence,
 )
 from contextlib import asynccontextmanager
@@ -32,6 +30,7 @@ import msgspec
 
 from client import live
 from client.errors import DwError, UnreadableError
+from client.handing import bodies
 from client.live import LiveEvent
 from client.logs import ALL_LINES, Lines, Log
 from client.settings import DEFAULT_URL
@@ -43,7 +42,6 @@ from schema.logs import LogPage
 from schema.queue import Queue
 from schema.sessions import Agent, DrainAsked
 from schema.tasks import (
-    MAX_TASKS_PER_SUBMISSION,
     FinalStatus,
     Group,
     GroupCancelled,
@@ -61,9 +59,6 @@ from schema.tasks import (
 from schema.tokens import Role, Token, TokenMade, TokenNew
 
 T = TypeVar("T")
-
-BODY_BYTES = 4 * 1024 * 1024
-"""The most of one submission's body: servers bound what they read."""
 
 
 class Client:
@@ -107,7 +102,7 @@ class Client:
         tasks or 4 MiB go in several requests: where a later one is refused, the earlier stand.
         """
         answers: list[Submitted] = []
-        for body in _bodies(_keyed(tasks)):
+        for body in bodies(tasks):
             reply = await self._http.request("POST", "/tasks", body=body)
             answers += self._decode(reply, list[Submitted])
         return answers
@@ -340,29 +335,3 @@ def _of_group(name: str) -> str:
 
 def _given(**params: str | int | None) -> Params:
     return [(name, str(value)) for name, value in params.items() if value is not None]
-
-
-def _keyed(tasks: Sequence[Submission]) -> Iterator[Submission]:
-    prefix = secrets.token_urlsafe(16)
-    for index, task in enumerate(tasks):
-        if task.key is None:
-            yield msgspec.structs.replace(task, key=f"{prefix}.{index}")
-        else:
-            yield task
-
-
-def _bodies(tasks: Iterable[Submission]) -> Iterator[bytes]:
-    """JSON arrays that keep to both bounds of one request."""
-    encoded: list[bytes] = []
-    size = 0
-    for task in tasks:
-        one = msgspec.json.encode(task)
-        if encoded and (
-            len(encoded) == MAX_TASKS_PER_SUBMISSION or size + len(one) + 1 > BODY_BYTES
-        ):
-            yield b"[%s]" % b",".join(encoded)
-            encoded, size = [], 0
-        encoded.append(one)
-        size += len(one) + 1
-    if encoded:
-        yield b"[%s]" % b",".join(encoded)

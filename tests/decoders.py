@@ -14,9 +14,9 @@ from unittest.mock import Mock
 
 import msgspec
 
-from api import bodies, cookies
-from api.bodies import BadGzipError
+from api import cookies, members
 from api.log_limit import Beyond, CutMarks
+from api.members import BadGzipError
 from api.problems import ProblemError
 from api.reports import Received, Reports
 from api.routes.tasks import NO_CURSOR, below_cursor
@@ -45,14 +45,14 @@ def gzip_member(data: bytes) -> None:
             plain = None
     measured = None
     with suppress(BadGzipError):
-        measured = bodies.measure(data, _MOST)
+        measured = members.measure(data, _MOST)
     if plain is None:
         assert measured is None, measured
         return
     assert measured is not None
     assert (measured.size, measured.lines) == (len(plain), plain.count(b"\n"))
     assert measured.crc == zlib.crc32(plain)
-    assert bodies.inflate(data, _MOST) == plain
+    assert members.inflate(data, _MOST) == plain
 
 
 def marks_of_a_chunk(data: bytes) -> None:
@@ -125,14 +125,14 @@ def examples() -> dict[str, list[bytes]]:
     """Good ones, to begin with."""
     times = marks.encode([(0, 1_767_225_600_000_000), (4, 1_767_225_600_000_900)])
     chunk = {
-        "lease": LEASE, "stream": "stdout", "offset": 7, "content": bodies.deflate(b"one\ntwo\n"),
+        "lease": LEASE, "stream": "stdout", "offset": 7, "content": members.deflate(b"one\ntwo\n"),
         "marks": times,
     }  # fmt: skip
     total = {"bytes": 8, "crc": 1}
     result = {"lease": LEASE, "reason": "exit", "exit_code": 0, "stdout": total, "run_s": 1.5}
     report = {"session": "s", "chunks": [chunk, chunk], "results": [result]}
     return {
-        "gzip": [bodies.deflate(b"line\n" * 300), zlib.compress(b"", wbits=31), *_with_headers()],
+        "gzip": [members.deflate(b"line\n" * 300), zlib.compress(b"", wbits=31), *_with_headers()],
         "marks": [times],
         "lease": [LEASE.encode()],
         "msgpack": [msgspec.msgpack.encode(report)],

@@ -11,8 +11,8 @@ from typing import Any
 from litestar import Request, Response, get
 
 from api import access
-from api.bodies import deflate
 from api.console.headers import SAFE
+from api.members import deflate
 
 _TYPES = {
     "css": "text/css; charset=utf-8",

@@ -8,7 +8,7 @@ from itertools import takewhile
 
 from msgspec import Struct
 
-from api import bodies
+from api import bodies, members
 from api.batching import Bounds, Coalescer
 from api.database import Database
 from api.store import live as store
@@ -122,7 +122,7 @@ def _fits() -> Callable[[ChunkPlace], bool]:
 def _inflate_all(stored: dict[ChunkKey, StoredChunk]) -> dict[ChunkKey, Inflated]:
     return {
         key: Inflated(
-            bodies.inflate(chunk.content, chunk.size),
+            members.inflate(chunk.content, chunk.size),
             marks.decode(chunk.marks) or [(0, chunk.received_us)],
         )
         for key, chunk in stored.items()

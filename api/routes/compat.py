@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from litestar import Request, patch, post
 
-from api import access, bodies
+from api import access, bodies, members
 from api.log_limit import Beyond
 from api.problems import ProblemError
 from api.routes.described import body
@@ -43,7 +43,9 @@ class _Batch(msgspec.Struct, frozen=True, gc=False):
         """Compress it again as it was written, with the newline that the agent left out."""
         sent = _logs.decode(body)
         data = (sent.content + "\n").encode()
-        return cls(sent.kind, sent.index, len(data), bodies.count_lines(data), bodies.deflate(data))
+        return cls(
+            sent.kind, sent.index, len(data), members.count_lines(data), members.deflate(data)
+        )
 
     def chunk(self, task: int, owned: PulledAttempt) -> Chunk:
         """For the table."""
@@ -55,7 +57,7 @@ class _Batch(msgspec.Struct, frozen=True, gc=False):
             position=self.index,
             size=self.size,
             lines=self.lines,
-            crc=bodies.crc_of(self.content),
+            crc=members.crc_of(self.content),
             marks=b"",
             content=self.content,
         )

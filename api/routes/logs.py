@@ -8,7 +8,7 @@ from litestar import Request, get
 from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream as StreamResponse
 
-from api import access, bodies, pages, searching
+from api import access, members, pages, searching
 from api.access import Who, who_asks
 from api.contents import StreamContents, contents_of
 from api.positions import Position
@@ -199,7 +199,7 @@ async def download(
     who = reader_of(request)
     contents = await _contents(found, task_id, attempt, (stream,))
     if not contents:
-        return StreamResponse([bodies.deflate(b"")], headers={"Log-State": "open"})
+        return StreamResponse([members.deflate(b"")], headers={"Log-State": "open"})
     headers = {
         **_headers(contents),
         "Content-Disposition": f'attachment; filename="task-{task_id}-{stream}.log.gz"',

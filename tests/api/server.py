@@ -15,7 +15,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 from msgspec import Struct
 
-from api import bodies
+from api import members
 from api.app import create_app
 from api.settings import Settings
 from schema import marks as marks_of
@@ -84,7 +84,7 @@ def chunk(
         marks = [(0, BASE_US + 1000 * at)]
     encoded = marks_of.encode(marks) if marks else b""
     base: dict[str, Any] = {"lease": lease, "stream": stream, "offset": offset, "marks": encoded}
-    return base | {"content": bodies.deflate(data)} | more
+    return base | {"content": members.deflate(data)} | more
 
 
 def exited(lease: str, code: int = 0, **more: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from api import bodies
+from api import members
 from schema.reports import ReportReply
 from schema.tasks import TaskPage
 from tests.api import wire
@@ -197,7 +197,7 @@ async def test_a_chunk_that_is_a_bomb_loses_no_neighbour(real: Running) -> None:
 async def test_a_report_of_ten_gigabytes_is_bounded_by_its_time(real: Running) -> None:
     """Ten thousand chunks of a mebibyte of zeros have 10 MB: whoever has a lease may send them."""
     session, task = await real.api.started()
-    content = bodies.deflate(bytes(_MIB))
+    content = members.deflate(bytes(_MIB))
     many = [
         {"lease": task.lease, "stream": "stdout", "offset": at * _MIB, "content": content}
         for at in range(10_000)

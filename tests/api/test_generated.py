@@ -36,7 +36,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api import bodies
+from api import members
 from tests.api import wire
 from tests.api.server import exited
 from tests.api.test_real_server import Running, started
@@ -139,7 +139,7 @@ class _Known:
                 item["lease"] = self.chance.choice(self.leases)
                 changed = True
             if isinstance(item.get("content"), str) and self._now():
-                packed = bodies.deflate(item["content"].encode("utf-8", "replace"))
+                packed = members.deflate(item["content"].encode("utf-8", "replace"))
                 item["content"] = b64encode(packed).decode()
         return changed
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from client.client import BODY_BYTES, Client
+from client.client import Client
 from client.errors import (
     BrokenOffError,
     BusyError,
@@ -16,6 +16,7 @@ from client.errors import (
     UnreachableError,
     UnreadableError,
 )
+from client.handing import BODY_BYTES
 from client.transport import Patience, backoff_s, retry_after_s
 from schema.tasks import Submission
 from tests.client.fake import Fake, problem

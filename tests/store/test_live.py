@@ -4,7 +4,7 @@ from datetime import date
 
 import asyncpg
 
-from api import bodies
+from api import members
 from api.store import live as store
 from api.store import logs as log_store
 from api.store import results as result_store
@@ -19,7 +19,7 @@ async def _store(connection: asyncpg.Connection, *chunks: Chunk) -> None:
 
 
 def _chunk(task: int, day: date, position: int, data: bytes, stream: int = 1) -> Chunk:
-    content = bodies.deflate(data)
+    content = members.deflate(data)
     return Chunk(day, task, 1, stream, position, len(data), data.count(b"\n"), 0, b"", content)
 
 
@@ -76,7 +76,7 @@ async def test_chunks_of_many_logs_are_read_together(connection: asyncpg.Connect
     )
     keys = [(one.day, one.id, 1, 1, 0), (two.day, two.id, 1, 2, 5), (two.day, two.id, 1, 2, 9)]
     found = await store.read_many(connection, keys)
-    assert {key: bodies.inflate(chunk.content, 10) for key, chunk in found.items()} == {
+    assert {key: members.inflate(chunk.content, 10) for key, chunk in found.items()} == {
         keys[0]: b"a\n", keys[1]: b"b\n",
     }  # fmt: skip
 

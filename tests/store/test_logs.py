@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api import bodies
+from api import members
 from api.store import logs as store
 from api.store import results as result_store
 from api.store.logs import Chunk
@@ -27,7 +27,7 @@ def _chunk(
 ) -> Chunk:  # fmt: skip
     return Chunk(
         day=day, task=task, attempt=attempt, stream=stream, position=position, size=len(data),
-        lines=data.count(b"\n"), crc=zlib.crc32(data), marks=marks, content=bodies.deflate(data),
+        lines=data.count(b"\n"), crc=zlib.crc32(data), marks=marks, content=members.deflate(data),
     )  # fmt: skip
 
 

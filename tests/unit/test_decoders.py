@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api import bodies
-from api.bodies import BadGzipError
+from api import members
+from api.members import BadGzipError
 from tests import decoders
 
 _GOOD = decoders.examples()
@@ -42,7 +42,7 @@ def test_reserved_flags_of_gzip_are_refused(flag: int) -> None:
     data[3] |= flag
     decoders.gzip_member(bytes(data))
     with pytest.raises(BadGzipError, match="reserved"):
-        bodies.measure(bytes(data), 10_000)
+        members.measure(bytes(data), 10_000)
 
 
 @pytest.mark.parametrize("name", _GOOD)
