@@ -227,3 +227,44 @@ async def test_the_slowest_stand_first(connection: asyncpg.Connection) -> None:
     await submit(connection, group="slow")
     slowest = await store.list_slowest(connection, "slow", 3)
     assert slowest == [numbers[1], runs.id, numbers[2]]
+
+
+async def _rows(connection: asyncpg.Connection, number: int) -> list[str]:
+    """All of a task and its attempts but what names it."""
+    rows = await connection.fetch(
+        "SELECT to_jsonb(t) - ARRAY['id', 'queue_seq', 'group_name'] FROM tasks AS t WHERE id = $1"
+        " UNION ALL SELECT to_jsonb(a) - ARRAY['task'] FROM attempts AS a WHERE task = $1",
+        number,
+    )
+    return [row[0] for row in rows]
+
+
+async def test_a_group_does_to_each_task_what_is_done_to_one(
+    connection: asyncpg.Connection,
+) -> None:
+    """Two statements say it: a column that one of them forgets would be kept, or lost."""
+    owner = await session(connection)
+    numbers = []
+    for group in ("alone", "together"):
+        task = await running(connection, owner, needs="same", group=group)
+        failed = ended(
+            task, owner, "failed", "exit", exit_code=3, message="no", run_s=1.5, stdout_bytes=1,
+            stdout_crc=2, stderr_bytes=3, stderr_crc=4, cut=1,
+        )  # fmt: skip
+        await result_store.finish_many(connection, [failed], 5)
+        numbers.append(task.id)
+    await connection.execute(
+        "UPDATE tasks SET failures = 2, crashes = 1, cancel_requested = true, signal = 9,"
+        " run_after = now(), finished_at = now() WHERE id = ANY ($1)", numbers
+    )  # fmt: skip
+    alone, together = numbers
+    assert await _rows(connection, alone) == await _rows(connection, together)
+    await task_store.retry(connection, alone, None, "tester")
+    stretch = Stretch("together", 0, _ALL)
+    assert await store.retry_some(connection, stretch, ["failed"], None, "tester") is not None
+    told = await _rows(connection, alone)
+    assert len(told) == 2
+    assert told == await _rows(connection, together)
+    await task_store.cancel(connection, alone, "tester")
+    assert await store.cancel_some(connection, stretch, "tester") is not None
+    assert await _rows(connection, alone) == await _rows(connection, together)
