@@ -29,6 +29,7 @@ def run(
 ) -> int:
     """Work until drained; the exit status. `engine` is None where no containers are wanted."""
     linux.adopt_orphans()
+    linux.free_large_blocks()
     try:
         limits = task_limits(config, state.id, slots)
         try:

@@ -22,6 +22,8 @@ WIDE_PIPE_BYTES = 1_048_576  # what an unprivileged process may ask for by defau
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
+_M_MMAP_THRESHOLD = -3
+_LARGE_BLOCK_BYTES = 131_072  # glibc's own, until it sees larger ones freed
 
 
 def has_proc() -> bool:
@@ -48,6 +50,18 @@ def _prctl(option: int, argument: object) -> bool:
         return False
     nothing = ctypes.c_ulong(0)
     return bool(ctypes.CDLL(None).prctl(option, argument, nothing, nothing, nothing) == 0)
+
+
+def free_large_blocks() -> None:
+    """Let the C library give large blocks back to the system as soon as they are freed.
+
+    It learns to keep them, and blocks of many sizes leave holes: with 16 tasks that write as fast
+    as they can, an agent took 194 MiB at most and 151 afterwards, and 158 and 65 like this.
+    """
+    if PORTABLE or sys.platform != "linux":
+        return
+    with contextlib.suppress(AttributeError):  # musl has nothing to set
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 def boot_s() -> float:

@@ -22,6 +22,10 @@ from api.postgres import EmbeddedPostgres, PostgresStartError
 
 _numbers = itertools.count(1)
 
+# The processes of pytest-xdist have them; a program in a pipe is cut to no width.
+for _name_of_size in ("COLUMNS", "LINES"):
+    os.environ.pop(_name_of_size, None)
+
 # HYPOTHESIS_PROFILE=deep searches for minutes, wherever a test leaves the number to the profile.
 settings.register_profile("deep", max_examples=2000, stateful_step_count=100, print_blob=True)
 if profile := os.environ.get("HYPOTHESIS_PROFILE"):

@@ -12,12 +12,12 @@ _MIB = 1024 * 1024
 
 
 async def _unfinished(api: Api, size: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Announce a body, and send none of it."""
+    """Announce a body, and send none of it; returns when the API reads, so has made room for it."""
     connector = api.http.connector
     reader, writer = await asyncio.open_unix_connection(str(getattr(connector, "path", "")))
-    head = f"POST /reports HTTP/1.1\r\nHost: x\r\nContent-Type: {MSGPACK}\r\n"
-    writer.write(f"{head}Content-Length: {size}\r\n\r\n".encode())
-    await writer.drain()
+    head = f"POST /reports HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MSGPACK}\r\n"
+    writer.write(f"{head}Content-Length: {size}\r\nExpect: 100-continue\r\n\r\n".encode())
+    assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
     return reader, writer
 
 

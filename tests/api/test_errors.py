@@ -231,13 +231,16 @@ async def iter_(body: bytes) -> Any:
         yield body[at : at + 1000]
 
 
+_PACKED = gzip.compress(b'{"command": "x"}', mtime=0)
+
+
 @pytest.mark.parametrize(
     ("packed", "word"),
     [
         (b"not gzip at all", "gzip"),
-        (gzip.compress(b'{"command": "x"}')[:-3], "cut short"),
-        (gzip.compress(b'{"command": "x"}') * 2, "follows"),
-        (gzip.compress(b'{"command": "x"}')[:-8] + b"\0" * 8, "gzip"),
+        (_PACKED[:-3], "cut short"),
+        (_PACKED * 2, "follows"),
+        (_PACKED[:-8] + b"\0" * 8, "gzip"),
         (b"", "cut short"),
     ],
 )
