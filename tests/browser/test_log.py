@@ -190,6 +190,22 @@ async def test_a_million_lines_scroll(api: Api, page: Page, long_log: int) -> No
     assert middle_ms < 50
 
 
+async def test_keys_move_through_a_million_lines(api: Api, page: Page, long_log: int) -> None:
+    """To the very first and the very last line, and by pages; also before anything was clicked."""
+    await page.goto(f"{api.url}/console/tasks/{long_log}")
+    await until_line(page, _LINES, _LINES, -1)
+    for _ in range(2):
+        await page.keyboard.press("Home")
+        await until_line(page, 1, 1, 0)
+        await page.keyboard.press("PageDown")
+        await until_line(page, 15, 40, 0)
+        await page.keyboard.press("End")
+        await until_line(page, _LINES, _LINES, -1)
+        await page.keyboard.press("PageUp")
+        await until_line(page, _LINES - 40, _LINES - 15, -1)
+    await expect(page.locator(".lines")).to_be_focused()
+
+
 async def test_a_search_goes_from_hit_to_hit(api: Api, page: Page, long_log: int) -> None:
     """The server looks; the page shows where it stands, and marks it."""
     await page.goto(f"{api.url}/console/tasks/{long_log}")
@@ -275,5 +291,5 @@ async def test_a_retry_shows_the_new_attempt(api: Api, page: Page) -> None:
     await expect(page.locator("#head")).to_contain_text("running")
     await page.get_by_role("button", name=f"Cancel task {number}").click()
     await expect(page.locator("#head")).to_contain_text("cancelled", timeout=30_000)
-    await page.locator(".attempts a").first.click()
+    await page.locator(".attempts a").last.click()
     await until_texts(page, ["attempt 1"])

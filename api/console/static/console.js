@@ -1,5 +1,6 @@
 // The console: what is on every page, and the log where there is one.
 import { follow, refresh } from "./live.js";
+import { problemOf } from "./replies.js";
 import { keepTimes } from "./times.js";
 import { toast } from "./toast.js";
 
@@ -34,7 +35,7 @@ document.addEventListener("submit", async (event) => {
       redirect: "manual",
     });
     if (reply.type === "opaqueredirect") await refresh(main);
-    else toast((await reply.json()).detail);
+    else toast(await problemOf(reply));
   } catch (error) {
     toast(`The server cannot be reached: ${error.message}`);
   } finally {

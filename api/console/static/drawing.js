@@ -36,6 +36,10 @@ function numberLink(number) {
   return link;
 }
 
+export function plain(row) {
+  return typeof row.x === "string" ? row.x : row.x.map(([part]) => part).join("");
+}
+
 function text(row) {
   const place = document.createElement("span");
   place.className = "x";

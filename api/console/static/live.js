@@ -1,69 +1,23 @@
 // A page's own news: its main part again, from the server, put where it belongs.
+import { News } from "./news.js";
 import { showTimes } from "./times.js";
 
-const AGAIN_MS = 3000;
 const shown = new Map(); // section → the HTML that it was made of
 
 export function follow(main) {
-  let source = null;
-  let timer = 0;
-
-  function open() {
-    clearTimeout(timer);
-    if (source || document.hidden) return;
-    source = new EventSource(location.pathname + location.search);
-    source.addEventListener("page", (event) => {
-      lost(false);
-      put(main, JSON.parse(event.data));
-    });
-    source.onerror = () => {
-      if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
-      close();
-      lost(true);
-      timer = setTimeout(again, AGAIN_MS);
-    };
-  }
-
-  function close() {
-    source?.close();
-    source = null;
-  }
-
-  async function again() {
-    if (await gone()) location.reload();
-    else open();
-  }
-
-  // A page that nobody looks at asks for nothing: a browser has six connections to a server.
-  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
-  addEventListener("pagehide", close);
-  addEventListener("pageshow", open);
-  open();
-}
-
-// Whether the cookie has ended: then a page leads to the form.
-async function gone() {
-  try {
-    const reply = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
-    return reply.type === "opaqueredirect" || reply.status === 404;
-  } catch {
-    return false;
-  }
+  new News(() => location.pathname + location.search, { page: (html) => put(main, html) }).start();
 }
 
 export async function refresh(main) {
-  const reply = await fetch(location.pathname + location.search, { headers: { Accept: "text/html" } });
+  const where = location.pathname + location.search;
+  const reply = await fetch(where, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (!reply) return; // the server is away: the stream of the page says so
   if (reply.redirected) location.reload();
   const page = new DOMParser().parseFromString(await reply.text(), "text/html");
   const fresh = page.getElementById("main");
   if (!reply.ok || !fresh) return;
   put(main, fresh.innerHTML);
   document.dispatchEvent(new Event("told"));
-}
-
-export function lost(is) {
-  const place = document.querySelector(".lost");
-  if (place) place.hidden = !is;
 }
 
 // The server made it, and escaped what others wrote.
@@ -96,7 +50,7 @@ function selected(section) {
   return !selection.isCollapsed && section.contains(selection.anchorNode);
 }
 
-// Focus, and what was opened, stay.
+// Focus, and what was opened and scrolled, stay.
 function keeping(old, fresh, change) {
   const focused = old.contains(document.activeElement) ? document.activeElement : null;
   for (const each of old.querySelectorAll("details[id][open]")) {
@@ -104,6 +58,11 @@ function keeping(old, fresh, change) {
     if (same) same.open = true;
   }
   const where = focused && (focused.id ? `#${CSS.escape(focused.id)}` : focused.getAttribute("href") ? `a[href="${CSS.escape(focused.getAttribute("href"))}"]` : focused.parentElement?.id ? `#${CSS.escape(focused.parentElement.id)} > summary` : null);
+  const scrolled = [...old.querySelectorAll(".scroll[id]")].map((each) => [each.id, each.scrollTop]);
   change();
+  for (const [id, top] of scrolled) {
+    const same = document.getElementById(id);
+    if (same) same.scrollTop = top;
+  }
   if (where) document.getElementById("main").querySelector(where)?.focus({ preventScroll: true });
 }

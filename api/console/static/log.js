@@ -1,7 +1,9 @@
 // The log of one attempt: what is seen of it is in the page, the rest is at the server.
+import { Copying } from "./copying.js";
 import { Finder } from "./finder.js";
 import { Drawn } from "./drawn.js";
 import { drawRow, timeText } from "./drawing.js";
+import { moveByKeys } from "./keys.js";
 import { LiveRows } from "./liverows.js";
 import { refresh } from "./live.js";
 import { mark } from "./marks.js";
@@ -12,6 +14,7 @@ import { toast } from "./toast.js";
 const OVERSCAN = 8;
 const FIRST_ROWS = 200;
 const WAITS_MS = 5000;
+const AGAIN_MS = 3000;
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
 export function showLog(section) {
@@ -35,6 +38,7 @@ class Log {
     this.drawn = new Drawn(this.find(".window"));
     this.rows = new Rows((query) => this.url("rows", query), () => this.draw());
     this.scroller = new Scroller(this.box, this.find(".height"), parseFloat(getComputedStyle(this.box).lineHeight), (up) => this.#moved(up));
+    this.copying = new Copying(this.box, this.rows, this.drawn);
     this.finder = new Finder(section, {
       url: (query) => this.url("find", query),
       firstRow: () => this.scroller.firstRow,
@@ -84,9 +88,9 @@ class Log {
       this.#state(end.state);
       this.#watch(end.after);
     } catch (error) {
-      toast(error.message);
-      this.find(".note").textContent = "The log could not be read.";
-      this.find(".note").hidden = false;
+      if (error.name === "AbortError") return;
+      this.#note(`The log cannot be read: ${error.message} Trying again.`);
+      this.trying = setTimeout(() => this.start(), AGAIN_MS);
       return;
     }
     this.loaded = true;
@@ -130,11 +134,10 @@ class Log {
       this.draw();
     });
     this.find(".end").addEventListener("click", () => {
-      this.scroller.toEnd();
-      if (this.live.wanted) this.#follow(true);
-      this.draw();
+      this.#end();
       this.box.focus({ preventScroll: true });
     });
+    moveByKeys(this.box, { home: () => this.show(1), end: () => this.#end() });
   }
 
   // A link to a line names its attempt: there may be another one tomorrow.
@@ -144,6 +147,13 @@ class Log {
     history.replaceState(null, "", `?${where}#L${line}`);
     this.#follow(false);
     this.#redraw();
+    this.box.focus({ preventScroll: true }); // the link that was pressed is gone
+  }
+
+  #end() {
+    this.scroller.toEnd();
+    if (this.live.wanted) this.#follow(true);
+    this.draw();
   }
 
   show(line) {
@@ -202,6 +212,7 @@ class Log {
       this.rows.total = end.total;
       this.#state(end.state);
     } catch (error) {
+      if (error.name === "AbortError") return;
       toast(error.message);
     }
     this.find(".follow").hidden = true;
@@ -209,6 +220,7 @@ class Log {
   }
 
   #anew() {
+    clearTimeout(this.trying);
     this.live.stop();
     this.rows.forget();
     this.finder.clear();
@@ -216,15 +228,19 @@ class Log {
   }
 
   #state(state) {
-    const note = this.find(".note");
-    note.textContent = {
+    this.#note({
+      cut: "More was written than is kept: a line of it says how much is left out, or the end is.",
       missing: "Some bytes of this log never arrived.",
       damaged: "These are not the bytes that the task wrote.",
       undeclared: "Nobody said how much there was: its agent was lost, or is one of the original system.",
       expired: "This log is older than logs are kept.",
-    }[state] ?? "";
-    note.hidden = !note.textContent;
-    this.state = state;
+    }[state] ?? "");
+  }
+
+  #note(text) {
+    const note = this.find(".note");
+    note.textContent = text;
+    note.hidden = !text;
   }
 
   #redraw() {
@@ -249,7 +265,9 @@ class Log {
     this.drawn.draw(first, last, (first - 1) * scroller.rowPx - scroller.shift, {
       row: (line) => rows.get(line),
       make: (line, row) => this.#made(line, row),
+      keep: this.copying.ends(),
     });
+    this.copying.drew();
     this.section.dataset.times = this.times;
     this.section.style.setProperty("--digits", String(rows.total).length);
     this.#say();

@@ -1,5 +1,7 @@
 // The rows of one log that are here: some around what is seen, never all.
 
+import { problemOf } from "./replies.js";
+
 const PAGE = 500;
 const MOST_PAGES = 40;
 const WAIT_MS = 60;
@@ -12,6 +14,7 @@ export class Rows {
     this.open = []; // lines that are not over
     this.pages = new Map(); // by number, those used last at the end
     this.asking = null;
+    this.life = 0; // what was asked for before it was forgotten is of another log
   }
 
   get length() { return this.total + this.open.length; }
@@ -79,14 +82,23 @@ export class Rows {
   }
 
   async load(query, signal) {
-    const reply = await fetch(this.url(query), { signal });
-    if (!reply.ok) throw new Error((await reply.json()).detail);
-    const page = await reply.json();
+    const page = await this.ask(query, signal);
     if (page.rows.length) this.put(page.first, page.rows);
     return page;
   }
 
+  // A page of rows that are not kept.
+  async ask(query, signal) {
+    const { life } = this;
+    const reply = await fetch(this.url(query), { signal });
+    if (!reply.ok) throw new Error(await problemOf(reply));
+    const page = await reply.json();
+    if (life !== this.life) throw new DOMException("of another log", "AbortError");
+    return page;
+  }
+
   forget() {
+    this.life += 1;
     this.asking?.stop.abort();
     clearTimeout(this.timer);
     this.pages.clear();

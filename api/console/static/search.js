@@ -1,5 +1,7 @@
 // Where something stands in a log: the server looks through it, two seconds at a time.
 
+import { problemOf } from "./replies.js";
+
 const MOST_HITS = 50_000;
 const WAIT_MS = 300;
 
@@ -46,8 +48,8 @@ export class Search {
       while (this.next !== null && this.hits.length < MOST_HITS) {
         const reply = await fetch(
           this.url({ grep: this.text, line: this.next, ignore_case: this.ignoreCase }), { signal: stop.signal });
+        if (!reply.ok) throw new Error(await problemOf(reply));
         const found = await reply.json();
-        if (!reply.ok) throw new Error(found.detail);
         const first = !this.hits.length && found.lines.length;
         this.hits.push(...found.lines);
         this.next = found.next;
