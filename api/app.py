@@ -19,6 +19,7 @@ from api import cookies
 from api.access import READ, guard
 from api.bodies import limits_of
 from api.claims import Claims
+from api.console.page import UNKNOWN
 from api.console.rendering import templates
 from api.console.routes import routers
 from api.database import AWAY, Database
@@ -94,7 +95,7 @@ def create_app(settings: Settings | None = None) -> Front:
         template_config=templates(),
         lifespan=[lifespan],
         guards=[guard],
-        exception_handlers=HANDLERS,
+        exception_handlers={**HANDLERS, **UNKNOWN},
         request_max_body_size=None,  # api.bodies reads bodies, and names the limit
         openapi_config=OpenAPIConfig(
             title="distributed-worker",

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response
+from litestar.exceptions import NotFoundException
 from litestar.response import Template
 from litestar.types import ExceptionHandlersMap
 
@@ -128,3 +129,6 @@ def problem(request: AnyRequest, error: Exception) -> Response[Any]:
 
 PROBLEMS: ExceptionHandlersMap = dict.fromkeys(HANDLERS, problem)
 """For the router of the console: each kind of error that the API knows."""
+
+UNKNOWN: ExceptionHandlersMap = {NotFoundException: problem}
+"""For the application: a path that leads nowhere, which a browser may have been sent to."""

@@ -119,6 +119,30 @@ async def test_a_task_says_what_it_is_and_why_it_waits(own_api: Api) -> None:
     assert "there is no task 98765" in (await look(api, "/console/tasks/98765", status=404)).text
 
 
+async def test_a_page_that_is_none_is_a_page(api: Api) -> None:
+    """Somebody has typed an address, or was sent half of one; programs get a problem."""
+    for path in ("/console/nothing", "/console/tasks/abc", "/consol", "/<script>"):
+        page = await look(api, path, status=404)
+        assert f"there is no {path}" in page.text
+        assert page.all("a", href="/")
+        reply = await api.call("GET", path)
+        reply.problem(404, f"there is no {path}")
+
+
+async def test_attempts_that_people_asked_for_are_not_counted_against_the_task(
+    own_api: Api,
+) -> None:
+    """`Attempt 2 of 1` would make no sense, and `0 of 1` not much."""
+    number = await own_api.submit()
+    assert "none yet of 1" in (await look(own_api, f"/console/tasks/{number}")).text
+    number = await failed(own_api)
+    assert "1 of 1" in (await look(own_api, f"/console/tasks/{number}")).text
+    await own_api.post(f"/tasks/{number}/retry", {})
+    session = await own_api.open(*(await own_api.task(number)).needs)
+    await own_api.claim(session, wait=5)
+    assert "of 1" not in (await look(own_api, f"/console/tasks/{number}")).text
+
+
 async def test_a_group_shows_its_failures_first(own_api: Api) -> None:
     """Before what runs, and what took long."""
     api = own_api

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.api.server import Api, exited
+from tests.api.server import Api, chunk, exited, total
 from tests.api.test_real_server import Running
 from tests.browser.conftest import TOKENS
 
@@ -116,6 +116,70 @@ async def test_no_page_is_wider_than_its_screen(api: Api, page: Page, width: int
         wide = await page.evaluate("document.scrollingElement.scrollWidth")
         assert wide <= width, (place, wide)
     await api.report(session, [], [exited(task.lease)])
+
+
+async def _tried(api: Api, times: int) -> int:
+    """A task that failed so many times, with a log whose last line says why."""
+    label = f"tried-{times}"
+    number = await api.submit(needs=[label], name="flaky")
+    session = await api.open(label)
+    for attempt in range(times):
+        if attempt:
+            await api.post(f"/tasks/{number}/retry", {})
+        (task,) = await api.claim(session, wait=5)
+        out = b"".join(b"line %d\n" % n for n in range(80)) + b"this is why\n"
+        result = exited(task.lease, 1, stdout=total(out), stderr=total(b""))
+        assert await api.report(session, [chunk(task.lease, out, at=0)], [result]) == ["ok", "ok"]
+    return number
+
+
+@pytest.mark.parametrize(("width", "height"), [(1200, 780), (390, 844)])
+@pytest.mark.parametrize("times", [1, 20])
+async def test_why_a_task_failed_is_on_the_first_screen(
+    api: Api, page: Page, width: int, height: int, times: int
+) -> None:
+    """The end of its log, however often it was tried; nobody should have to look for it."""
+    number = await _tried(api, times)
+    await page.set_viewport_size({"width": width, "height": height})
+    await page.goto(f"{api.url}/console/tasks/{number}")
+    await expect(page.locator("#head")).to_contain_text("exit 1")
+    await expect(page.get_by_text("this is why")).to_be_in_viewport()
+    if times > 1:
+        attempts = page.get_by_role("region", name="Attempts").get_by_role("link")
+        assert (await attempts.all_inner_texts())[:2] == ["20", "19"]
+
+
+async def test_news_leave_what_was_scrolled_where_it_is(api: Api, page: Page) -> None:
+    """A command of many lines is read while the page changes."""
+    session, task = await api.started(command="\n".join(f"echo {n}" for n in range(500)))
+    await page.goto(f"{api.url}/console/tasks/{task.id}")
+    await page.get_by_text("Command and facts").click()
+    command = page.get_by_role("region", name="Command")
+    await command.evaluate("box => { box.scrollTop = 3000; }")
+    await command.focus()
+    await api.report(session, [], [exited(task.lease)])
+    await expect(page.locator("#facts")).to_contain_text("Ended")
+    assert await command.evaluate("box => box.scrollTop") == 3000
+    await expect(command).to_be_focused()
+
+
+async def test_labels_without_end_leave_room_for_the_rest(api: Api, page: Page) -> None:
+    """Of an agent with as many as it may have, one row of the list stays a row."""
+    labels = [f"a-long-label-{n}=its-value-{n}" for n in range(60)]
+    session = await api.open(*labels, agent="knows a lot")
+    number = await api.submit(needs=labels)
+    await page.goto(f"{api.url}/console/agents")
+    row = page.locator("tr", has_text="knows a lot")
+    box = await row.bounding_box()
+    assert box is not None
+    assert box["height"] < 150
+    await expect(row.get_by_text("its-value-59")).to_be_attached()
+    await page.goto(f"{api.url}/console/tasks/{number}")
+    await page.get_by_text("Command and facts").click()
+    box = await page.locator(".facts").bounding_box()
+    assert box is not None
+    assert box["height"] < 200
+    await api.beat(session, closing=True)
 
 
 _CONTRAST = (Path(__file__).parent / "contrast.js").read_text("utf-8")
