@@ -241,6 +241,16 @@ async def test_what_is_copied_is_what_was_written(api: Api, page: Page) -> None:
     assert copied.rstrip("\n") == "first line\n\n\tindented  twice\nlast\nbad"
 
 
+async def test_a_line_that_is_too_long_says_so_where_it_is_seen(api: Api, page: Page) -> None:
+    """Not at its end, which is a hundred screens to the right."""
+    number = await _logged(api, ("stdout", b"x" * 100_000 + b"\nafter\n"))
+    await page.goto(f"{api.url}/console/tasks/{number}")
+    await until_count(page, 2)
+    left_out = page.locator(".left-out")
+    await expect(left_out).to_have_attribute("data-t", "… 83,616 more")
+    await expect(left_out).to_be_in_viewport()
+
+
 async def test_times_are_shown_on_demand(api: Api, page: Page) -> None:
     """As a clock, or since the beginning; and are remembered."""
     number = await _logged(api, ("stdout", b"one\n"))

@@ -1,10 +1,12 @@
 """Pages in a browser: they change by themselves, by keyboard, on a phone, and let people in."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from schema.tasks import Submitted
 from tests.api.server import Api, chunk, exited, total
 from tests.api.test_real_server import Running
 from tests.browser.conftest import TOKENS
@@ -51,6 +53,34 @@ async def test_a_group_fails_and_runs_again(api: Api, page: Page) -> None:
     await page.locator("#retry-failed").click()
     await expect(page.locator("#head")).to_contain_text("2 pending")
     await expect(page.locator("#failed")).to_contain_text("None has failed so far.")
+
+
+async def test_a_button_of_a_group_keeps_the_focus_where_it_was(api: Api, page: Page) -> None:
+    """A task is among those that run and the slowest: ids that are there twice lead astray."""
+    session, task = await api.started(group="twice")
+    await page.goto(f"{api.url}/console/group?name=twice")
+    await expect(page.locator("#slowest")).to_contain_text(f"#{task.id}")
+    ids = await page.evaluate("[...document.querySelectorAll('[id]')].map(each => each.id)")
+    assert len(ids) == len(set(ids))
+    await api.report(session, [], [exited(task.lease)])
+
+
+async def test_fingers_find_buttons(api: Api, browser: Browser) -> None:
+    """24 pixels at least (WCAG 2.5.8), on a phone."""
+    session, task = await api.started(group="touched")
+    context = await browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    page = await context.new_page()
+    for place in [*_PAGES, f"/console/tasks/{task.id}", "/console/group?name=touched"]:
+        await page.goto(f"{api.url}{place}")
+        small = await page.evaluate(
+            """() => [...document.querySelectorAll('button, .button, select, summary')]
+                .filter(each => each.checkVisibility())
+                .map(each => [each.outerHTML, each.getBoundingClientRect().height])
+                .filter(([, height]) => height < 24)"""
+        )
+        assert small == [], place
+    await context.close()
+    await api.report(session, [], [exited(task.lease)])
 
 
 async def test_an_agent_is_drained_by_its_button(api: Api, page: Page) -> None:
@@ -251,6 +281,43 @@ async def test_a_link_from_another_site_finds_who_is_logged_in(
     await page.evaluate("url => { location.href = url; }", f"{url}/console/agents")
     await expect(page).to_have_url(f"{url}/console/agents")
     await expect(page.locator("h1")).to_have_text("Agents")
+
+
+async def test_a_link_to_a_line_leads_there_after_the_login(
+    guarded: Running, page: Page, api: Api
+) -> None:
+    """By the form, and where the browser kept the cookie back: what is behind a # stays with it."""
+    url = guarded.api.url
+    headers = {"Authorization": f"Bearer {TOKENS['TOKEN']}"}
+    body = {"command": "x", "needs": ["nobody"]}
+    reply = await guarded.api.call("POST", "/tasks", json=body, headers=headers)
+    place = f"{url}/console/tasks/{reply.as_(Submitted).id}#L12"
+    await page.goto(place)
+    await page.get_by_label("Token").fill(TOKENS["READ_TOKEN"])
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(place)
+    await page.goto(f"{api.url.replace('127.0.0.1', 'localhost')}/console/tasks")
+    await page.evaluate("url => { location.href = url; }", place)
+    await expect(page).to_have_url(place)
+    await expect(page.locator("h1")).to_contain_text("x")
+
+
+async def test_a_log_leads_to_the_form_when_the_login_has_ended(
+    guarded: Running, page: Page
+) -> None:
+    """A screen that showed the log all night must not say that the connection is lost."""
+    url = guarded.api.url
+    headers = {"Authorization": f"Bearer {TOKENS['TOKEN']}"}
+    body = {"command": "x", "needs": ["nobody"]}
+    reply = await guarded.api.call("POST", "/tasks", json=body, headers=headers)
+    place = f"/console/tasks/{reply.as_(Submitted).id}"
+    await page.goto(f"{url}{place}")
+    await page.get_by_label("Token").fill(TOKENS["READ_TOKEN"])
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".count")).to_have_text("waiting for output")
+    await page.context.clear_cookies()
+    await page.evaluate("for (const n of ['pagehide', 'pageshow']) dispatchEvent(new Event(n))")
+    await expect(page).to_have_url(f"{url}/login?next={quote(place, safe='')}", timeout=20_000)
 
 
 async def test_the_form_works_without_scripts(guarded: Running, browser: Browser) -> None:

@@ -15,9 +15,11 @@ if (main.dataset.live === "log") {
 
 const login = document.getElementById("login");
 if (login) {
+  // A link to a line of a log: the server is not told what stands behind the #.
+  login.elements.next.value += location.hash;
   // Opened from another site the browser kept the cookie back; to this question it is sent.
   const reply = await fetch("/console/me").catch(() => null);
-  if (reply?.ok) location.replace(login.dataset.next);
+  if (reply?.ok) location.replace(login.dataset.next + location.hash);
 }
 
 // Buttons do not leave the page: the log stays where it is, and the page shows what became of it.
