@@ -251,6 +251,17 @@ async def test_a_line_that_is_too_long_says_so_where_it_is_seen(api: Api, page: 
     await expect(left_out).to_be_in_viewport()
 
 
+async def test_a_log_that_is_cut_says_so(api: Api, page: Page) -> None:
+    """Nobody should look for a reason in the part that was left out."""
+    session, task = await api.started()
+    out = b"begin\nend\n"
+    totals = {"stdout": total(out) | {"left_out": 5000}, "stderr": total(b"")}
+    result = exited(task.lease, 1, **totals)
+    assert await api.report(session, [chunk(task.lease, out, at=0)], [result]) == ["ok", "ok"]
+    await page.goto(f"{api.url}/console/tasks/{task.id}")
+    await expect(page.locator(".note")).to_contain_text("More was written than is kept")
+
+
 async def test_times_are_shown_on_demand(api: Api, page: Page) -> None:
     """As a clock, or since the beginning; and are remembered."""
     number = await _logged(api, ("stdout", b"one\n"))

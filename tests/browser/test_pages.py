@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import quote
 
+import aiohttp
 import pytest
 from playwright.async_api import Browser, Page, expect
 
@@ -308,16 +309,17 @@ async def test_a_log_leads_to_the_form_when_the_login_has_ended(
     """A screen that showed the log all night must not say that the connection is lost."""
     url = guarded.api.url
     headers = {"Authorization": f"Bearer {TOKENS['TOKEN']}"}
-    body = {"command": "x", "needs": ["nobody"]}
-    reply = await guarded.api.call("POST", "/tasks", json=body, headers=headers)
-    place = f"/console/tasks/{reply.as_(Submitted).id}"
-    await page.goto(f"{url}{place}")
-    await page.get_by_label("Token").fill(TOKENS["READ_TOKEN"])
-    await page.keyboard.press("Enter")
-    await expect(page.locator(".count")).to_have_text("waiting for output")
-    await page.context.clear_cookies()
-    await page.evaluate("for (const n of ['pagehide', 'pageshow']) dispatchEvent(new Event(n))")
-    await expect(page).to_have_url(f"{url}/login?next={quote(place, safe='')}", timeout=20_000)
+    async with aiohttp.ClientSession(headers=headers) as http:
+        session, task = await Api(http, url).started()
+        place = f"/console/tasks/{task.id}"
+        await page.goto(f"{url}{place}")
+        await page.get_by_label("Token").fill(TOKENS["READ_TOKEN"])
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".count")).to_have_text("waiting for output")
+        await page.context.clear_cookies()
+        await page.evaluate("for (const n of ['pagehide', 'pageshow']) dispatchEvent(new Event(n))")
+        await expect(page).to_have_url(f"{url}/login?next={quote(place, safe='')}", timeout=20_000)
+        await Api(http, url).report(session, [], [exited(task.lease)])
 
 
 async def test_the_form_works_without_scripts(guarded: Running, browser: Browser) -> None:
