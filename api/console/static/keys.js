@@ -1,19 +1,19 @@
-// Keys that move through a log.
+// Keys that move through a log, at once.
+//
+// Left alone a browser moves in steps: to an end the last of them are small, and so by pixels, and
+// one step may be lost where rows are put in their place meanwhile.
 
-const PAGES = new Set(["PageUp", "PageDown"]);
-
-// Left alone a browser moves to an end in steps, of which the last are small, and so by pixels.
-export function moveByKeys(box, { home, end }) {
+export function moveByKeys(box, { home, end, page }) {
+  const moves = { Home: home, End: end, PageUp: () => page(-1), PageDown: () => page(1) };
   document.addEventListener("keydown", (event) => {
-    if (event.altKey || event.metaKey || event.shiftKey) return;
+    const move = moves[event.key];
+    if (!move || event.altKey || event.metaKey || event.shiftKey) return;
     const { activeElement, body, scrollingElement } = document;
     // Where the page itself has nowhere to go, they are for the log.
     const free = activeElement === body && scrollingElement.scrollHeight <= innerHeight;
     if (activeElement !== box && !free) return;
-    if (PAGES.has(event.key) && free) box.focus({ preventScroll: true }); // and the browser does the rest
-    if (event.key === "Home") home();
-    else if (event.key === "End") end();
-    else return;
+    box.focus({ preventScroll: true });
+    move();
     event.preventDefault();
   });
 }

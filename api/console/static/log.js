@@ -9,10 +9,12 @@ import { refresh } from "./live.js";
 import { mark } from "./marks.js";
 import { Rows } from "./rows.js";
 import { Scroller } from "./scroller.js";
+import { wordsOf } from "./states.js";
 import { toast } from "./toast.js";
 
 const OVERSCAN = 8;
 const FIRST_ROWS = 200;
+const PART_OF_PAGE = 0.9; // some lines stay, as browsers do it
 const WAITS_MS = 5000;
 const AGAIN_MS = 3000;
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
@@ -85,7 +87,7 @@ class Log {
       const [end] = await Promise.all([this.rows.load({ tail: true, lines: FIRST_ROWS }), around]);
       this.rows.total = end.total;
       this.attempt = end.attempt || this.attempt;
-      this.#state(end.state);
+      this.#note(wordsOf(end.state));
       this.#watch(end.after);
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -137,7 +139,7 @@ class Log {
       this.#end();
       this.box.focus({ preventScroll: true });
     });
-    moveByKeys(this.box, { home: () => this.show(1), end: () => this.#end() });
+    moveByKeys(this.box, { home: () => this.show(1), end: () => this.#end(), page: (way) => this.#page(way) });
   }
 
   // A link to a line names its attempt: there may be another one tomorrow.
@@ -148,6 +150,11 @@ class Log {
     this.#follow(false);
     this.#redraw();
     this.box.focus({ preventScroll: true }); // the link that was pressed is gone
+  }
+
+  #page(way) {
+    this.scroller.to(this.scroller.top + way * PART_OF_PAGE * this.box.clientHeight);
+    this.#moved(way < 0);
   }
 
   #end() {
@@ -210,7 +217,7 @@ class Log {
     try {
       const end = await this.rows.load({ tail: true, lines: FIRST_ROWS });
       this.rows.total = end.total;
-      this.#state(end.state);
+      this.#note(wordsOf(end.state));
     } catch (error) {
       if (error.name === "AbortError") return;
       toast(error.message);
@@ -225,16 +232,6 @@ class Log {
     this.rows.forget();
     this.finder.clear();
     this.start();
-  }
-
-  #state(state) {
-    this.#note({
-      cut: "More was written than is kept: a line of it says how much is left out, or the end is.",
-      missing: "Some bytes of this log never arrived.",
-      damaged: "These are not the bytes that the task wrote.",
-      undeclared: "Nobody said how much there was: its agent was lost, or is one of the original system.",
-      expired: "This log is older than logs are kept.",
-    }[state] ?? "");
   }
 
   #note(text) {
