@@ -11,17 +11,18 @@ import contextlib
 import logging
 import math
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from agent.compressing import Cuts, Press
 from agent.gauge import Gauge
 from agent.parcels import LARGE_BYTES, Batch, Delivery, Parcel, TailParcel
+from agent.ready import Ready
 from agent.spool import Kept, SpoolError
 from agent.spooler import Spooler
-from agent.streams import Cut, Tail
+from agent.streams import Tail
 from schema import marks
 from schema.reports import LogChunk, Result
 from schema.sessions import Held
@@ -29,8 +30,6 @@ from schema.tasks import Stream
 
 log = logging.getLogger("agent")
 
-_INLINE_BYTES = 16_384  # compressing that takes about as long as handing it to a thread
-_COMPRESSING_THREADS = 2
 _SPOOLED_OVER = 0.5  # of the limit: the rest is for what comes while that is written
 
 ALONE_S = 1.0
@@ -52,20 +51,18 @@ class Outbox:
         self._spooler = spooler
         spooler.moved = self._forget_content
         self._clock = clock
-        self._ready: deque[Parcel] = deque()
+        self._ready = Ready()
         self._results: dict[Held, Delivery] = {}
         self._unsettled = 0  # chunks and results not acknowledged
         self._takeable = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._pool = ThreadPoolExecutor(_COMPRESSING_THREADS, "gzip")
-        self._compressing: set[asyncio.Future[bytes]] = set()
-        self._ready_bytes = 0
+        self._press = Press(self.memory, self._queue)
         self._small_left_s: dict[int, float] = {}  # by id of the batches that are out
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.shutdown(cancel_futures=True)
+        self._press.close()
         self._spooler.close()
 
     def tick(self) -> None:
@@ -74,8 +71,7 @@ class Outbox:
 
     async def keep_all(self) -> bool:
         """Write all that is unsent to the disk; whether that worked."""
-        while self._compressing:
-            await asyncio.wait(self._compressing)
+        await self._press.rest()
         return await self._spooler.keep_all()
 
     def restore(self, deliveries: Iterable[Delivery], parcels: Iterable[Parcel]) -> None:
@@ -94,42 +90,31 @@ class Outbox:
                 self._count(1)
                 self._results[delivery.key] = delivery
 
-    def add(self, delivery: Delivery, stream: Stream, cut: Cut) -> None:
-        """Compress a chunk and queue it."""
-        delivery.waiting += 1
-        self._count(1)
-        if cut.size < _INLINE_BYTES:
-            self._queue(delivery, stream, cut, cut.gzip_member())
-            return
-        self.memory.add(cut.size)
-        future = asyncio.get_running_loop().run_in_executor(self._pool, cut.gzip_member)
-        self._compressing.add(future)
+    def add(self, delivery: Delivery, cuts: Cuts) -> None:
+        """Compress what was cut together, and queue it."""
+        delivery.waiting += len(cuts)
+        self._count(len(cuts))
+        self._press.put(delivery, cuts)
 
-        def compressed(done: asyncio.Future[bytes]) -> None:
-            self._compressing.remove(done)
-            if not done.cancelled():
-                self.memory.add(-cut.size)
-                self._queue(delivery, stream, cut, done.result())
-
-        future.add_done_callback(compressed)
-
-    def _queue(self, delivery: Delivery, stream: Stream, cut: Cut, content: bytes) -> None:
-        chunk = LogChunk(
-            lease=delivery.lease,
-            stream=stream,
-            offset=cut.offset,
-            content=content,
-            marks=marks.encode(cut.marks),
-        )
-        parcel = Parcel(delivery, chunk, cut.size, cut.kept)
-        self._spooler.enter(parcel, cut.unkept_s)
-        delivery.waiting -= 1
-        self._push(parcel)
+    def _queue(self, delivery: Delivery, cuts: Cuts, members: list[bytes]) -> None:
+        left = len(cuts)
+        for (stream, cut), member in zip(cuts, members, strict=True):
+            left -= 1
+            chunk = LogChunk(
+                lease=delivery.lease,
+                stream=stream,
+                offset=cut.offset,
+                content=member,
+                marks=marks.encode(cut.marks),
+            )
+            parcel = Parcel(delivery, chunk, cut.size, cut.kept)
+            parcel.leads = left > 0
+            self._spooler.enter(parcel, cut.unkept_s)
+            delivery.waiting -= 1
+            self._push(parcel)
 
     def _push(self, parcel: Parcel) -> None:
-        parcel.delivery.waiting += 1
-        self._ready.append(parcel)
-        self._ready_bytes += parcel.wire_bytes
+        self._ready.add(parcel)
         self._reweigh(parcel)
         self._takeable.set()
 
@@ -159,7 +144,7 @@ class Outbox:
         """
         while True:
             alone_s = self._alone_s()
-            large = self._ready_bytes >= min(LARGE_BYTES, max_bytes)
+            large = self._ready.bytes >= min(LARGE_BYTES, max_bytes)
             if (alone_s <= 0 or large) and (batch := self._pick(max_bytes, max_items)):
                 if batch.small:
                     self._small_left_s[id(batch)] = self._clock()
@@ -206,22 +191,10 @@ class Outbox:
             self._takeable.set()
 
     def _pick(self, max_bytes: int, max_items: int) -> Batch:
-        batch = Batch([], [])
-        here: dict[Held, int] = {}
-        size = 0
-        while self._ready and len(batch) < max_items:
-            size += self._ready[0].wire_bytes
-            if batch.parcels and size > max_bytes:
-                break
-            parcel = self._ready.popleft()
-            self._ready_bytes -= parcel.wire_bytes
-            delivery = parcel.delivery
-            parcel.flying = True
-            delivery.waiting -= 1
-            delivery.flying += 1
-            here[delivery.key] = here.get(delivery.key, 0) + 1
-            batch.parcels.append(parcel)
-        self._pick_results(batch, here, max_items)
+        batch = Batch(self._ready.take(max_bytes, max_items), [])
+        self._pick_results(
+            batch, Counter(parcel.delivery.key for parcel in batch.parcels), max_items
+        )
         return batch
 
     def take_results(self, max_items: int) -> Batch:
@@ -230,37 +203,33 @@ class Outbox:
         `request_over` must follow.
         """
         batch = Batch([], [])
-        self._pick_results(batch, {}, max_items)
+        self._pick_results(batch, Counter(), max_items)
         return batch
 
-    def _pick_results(self, batch: Batch, here: dict[Held, int], max_items: int) -> None:
+    def _pick_results(self, batch: Batch, here: Counter[Held], max_items: int) -> None:
         for key, delivery in self._results.items():
             if len(batch) >= max_items:
                 break
-            if not delivery.waiting and delivery.flying == here.get(key, 0):
+            if not delivery.waiting and delivery.flying.total() == here[key]:
                 batch.deliveries.append(delivery)
         for delivery in batch.deliveries:
             del self._results[delivery.key]
 
     def put_back(self, batch: Batch) -> None:
         """Queue again, in front, what may or may not have arrived."""
-        for parcel in reversed(batch.parcels):
+        self._ready.put_back(batch.parcels)
+        for parcel in batch.parcels:
             parcel.resent = True
-            parcel.flying = False
             self._forget_content(parcel)
             if parcel.chunk is not None:
                 parcel.chunk = msgspec.structs.replace(parcel.chunk, resent=True)
-            parcel.delivery.flying -= 1
-            parcel.delivery.waiting += 1
-            self._ready.appendleft(parcel)
-            self._ready_bytes += parcel.wire_bytes
         for delivery in batch.deliveries:
             self._results[delivery.key] = delivery
         self._takeable.set()
 
     def settle_chunk(self, parcel: Parcel) -> None:
         """Forget a chunk that was acknowledged, or refused for good."""
-        parcel.delivery.flying -= 1
+        self._ready.landed(parcel)
         self.memory.add(-parcel.weight)
         self._spooler.leave(parcel)
         self._count(-1)

@@ -8,7 +8,7 @@ from agent.outbox import Outbox
 from agent.parcels import Delivery
 from agent.redacting import Redactor
 from agent.spooler import WAIT_S
-from agent.streams import MarkClock, StreamBuffer
+from agent.streams import Cut, MarkClock, StreamBuffer
 from schema.reports import StreamTotal
 from schema.tasks import Stream
 
@@ -53,8 +53,19 @@ class Output:
             self._append(stream, head, now_us, now_s)
 
     def _append(self, stream: Stream, data: bytes, now_us: int, now_s: float) -> None:
-        for cut in self._streams[stream].append(data, now_us, now_s):
-            self._outbox.add(self._delivery, stream, cut)
+        full = self._streams[stream].append(data, now_us, now_s)
+        if full:
+            others = self._cut(*(each for each in self._streams if each != stream))
+            self._outbox.add(self._delivery, [*((stream, cut) for cut in full), *others])
+
+    def _cut(self, *streams: Stream) -> list[tuple[Stream, Cut]]:
+        cuts = ((stream, self._streams[stream].flush()) for stream in streams)
+        return [(stream, cut) for stream, cut in cuts if cut is not None]
+
+    def _flush(self) -> None:
+        # Both streams: who watches can sort only what comes together.
+        if cuts := self._cut(*self._streams):
+            self._outbox.add(self._delivery, cuts)
 
     def tick(self, now_us: int, now_s: float, flush_s: float) -> None:
         """Cut what has waited for `flush_s`, and let the disk have what is due there."""
@@ -62,14 +73,12 @@ class Output:
         for stream, redactor in self._redactors.items():
             if data := redactor.release_older(old_s):
                 self._add(stream, data, now_us, now_s)
-        # Both streams if one is old: who watches can sort only what comes together.
-        old = any(buffer.older(old_s) for buffer in self._streams.values())
-        for stream, buffer in self._streams.items():
-            if old:
-                if cut := buffer.flush():
-                    self._outbox.add(self._delivery, stream, cut)
-            elif self._outbox.keeps_tails and (tail := buffer.tail_older(now_s - WAIT_S)):
-                self._outbox.keep_tail(self._delivery, stream, tail)
+        if any(buffer.older(old_s) for buffer in self._streams.values()):
+            self._flush()
+        elif self._outbox.keeps_tails:
+            for stream, buffer in self._streams.items():
+                if tail := buffer.tail_older(now_s - WAIT_S):
+                    self._outbox.keep_tail(self._delivery, stream, tail)
 
     def end(self, now_us: int, now_s: float) -> dict[Stream, StreamTotal]:
         """Hand over the rest; what there was in all."""
@@ -77,9 +86,8 @@ class Output:
             self._add(stream, redactor.end(), now_us, now_s)
         for stream, piece in self._abridging.rest():
             self._append(stream, piece.data, piece.time_us, now_s)
-        totals = {}
-        for stream, buffer in self._streams.items():
-            if cut := buffer.flush():
-                self._outbox.add(self._delivery, stream, cut)
-            totals[stream] = buffer.total(self._abridging.left_out(stream))
-        return totals
+        self._flush()
+        return {
+            stream: buffer.total(self._abridging.left_out(stream))
+            for stream, buffer in self._streams.items()
+        }

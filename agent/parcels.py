@@ -1,5 +1,6 @@
 """What is on its way to the API: chunks and results, each in memory, on the disk, or in both."""
 
+from collections import Counter
 from typing import NamedTuple, Protocol
 
 from agent.spool import ChunkRecord, Kept, Place, Record, ResultRecord, TailRecord
@@ -39,7 +40,7 @@ class Delivery:
         self.key = key
         self.lease = lease
         self.waiting = 0  # chunks that compress or stand in the queue
-        self.flying = 0  # chunks in a request that is under way
+        self.flying: Counter[Stream] = Counter()  # chunks in requests that are under way
         self.result: Result | None = None
         self.kept = Kept()
 
@@ -58,20 +59,23 @@ class Parcel:
     """One chunk on its way."""
 
     __slots__ = (
-        "chunk", "delivery", "flying", "from_tail", "kept", "place", "plain_bytes", "resent",
-        "weight", "wire_bytes",
+        "chunk", "delivery", "flying", "from_tail", "kept", "leads", "place", "plain_bytes",
+        "resent", "stream", "weight", "wire_bytes",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, chunk: LogChunk, plain_bytes: int, kept: Kept) -> None:
         """`kept` has what was written of it while it was no chunk yet."""
         self.delivery = delivery
         self.chunk: LogChunk | None = chunk
+        self.stream = chunk.stream
         self.plain_bytes = plain_bytes
         self.kept = kept
         self.wire_bytes = len(chunk.content) + len(chunk.marks) + _OVERHEAD_BYTES
         """What it weighs in a request."""
         self.place: Place | None = None
         self.flying = False
+        self.leads = False
+        """The next one was cut together with it."""
         self.resent = False
         """It may have arrived before."""
         self.from_tail = False

@@ -1,5 +1,6 @@
 """Live logs from end to end: a task writes, an agent reads its pipes, somebody sees it."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,10 +11,13 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import IO, NamedTuple
 
+import aiohttp
 import pytest
 
 from benchmarks import server as servers
 from benchmarks.server import BenchServer
+from tests.api.events import Viewer
+from tests.api.server import Api
 from tests.system.test_whole import _ROOT, _agent, _dw, _environ
 
 
@@ -135,3 +139,21 @@ def test_both_streams_are_merged_as_they_were_written(server: BenchServer) -> No
     assert _dw(server, "logs", number, "--grep", "err 5", "-n").stdout == "10:err 5\n"
     explained = _dw(server, "explain", number).stdout
     assert explained == f"task {number}: It has ended: succeeded.\n"
+
+
+async def test_lines_of_both_streams_are_seen_in_their_order(server: BenchServer) -> None:
+    """Whatever is large or small, and however fast it comes: as the whole log has them."""
+    burst = "head -c {} /dev/zero | tr '\\0' x; echo; echo \"err $i\" >&2"
+    loop = "for i in $(seq 40); do {}; done; {}; echo the end >&2"
+    slow = loop.format(f"{burst.format(30_000)}; sleep 0.02", burst.format(2_000_000))
+    quick = loop.format(burst.format(200_000), burst.format(10))
+    numbers = [int(_submit(server, command)) for command in (slow, quick, slow, quick)]
+    async with aiohttp.ClientSession(read_bufsize=2**20) as http:
+        api = Api(http, f"http://127.0.0.1:{server.port}")
+        viewers = {number: Viewer(api, f"/tasks/{number}/logs/live") for number in numbers}
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(viewer.watch() for viewer in viewers.values()))
+        for number, viewer in viewers.items():
+            seen = [b"%d:%b\n" % (line, text) for line, _, text in viewer.lines()]
+            whole = (await api.call("GET", f"/tasks/{number}/logs?numbers=true")).body
+            assert seen == whole.splitlines(keepends=True)

@@ -16,6 +16,7 @@ from agent.spooler import Spooler
 from agent.streams import Cut
 from schema.claims import ClaimedTask
 from schema.reports import Result
+from schema.tasks import Stream
 
 
 def task(number: int, attempt: int = 1) -> ClaimedTask:
@@ -142,7 +143,7 @@ async def test_a_result_goes_with_or_after_its_last_chunk() -> None:
     outbox = Outbox(10_000, lambda full: None, Spooler(None, 0))
     delivery = Delivery((1, 1), "1.1")
     for offset in (0, 3):
-        outbox.add(delivery, "stdout", Cut(offset, 3, [b"abc"], [(0, 1)], Kept()))
+        outbox.add(delivery, [("stdout", Cut(offset, 3, [b"abc"], [(0, 1)], Kept()))])
     outbox.finish(delivery, Result(lease="1.1", reason="exit", exit_code=0))
     first = await outbox.take(1, 10)
     second = await outbox.take(1, 10)
@@ -167,9 +168,9 @@ async def test_the_oldest_is_sent_first() -> None:
     """A chatty task does not hold up what was there before it."""
     outbox = Outbox(10_000, lambda full: None, Spooler(None, 0))
     quiet, chatty = Delivery((1, 1), "1.1"), Delivery((2, 1), "2.1")
-    outbox.add(quiet, "stderr", Cut(0, 1, [b"q"], [(0, 1)], Kept()))
+    outbox.add(quiet, [("stderr", Cut(0, 1, [b"q"], [(0, 1)], Kept()))])
     for offset in range(5):
-        outbox.add(chatty, "stdout", Cut(offset, 1, [b"c"], [(0, 2)], Kept()))
+        outbox.add(chatty, [("stdout", Cut(offset, 1, [b"c"], [(0, 2)], Kept()))])
     batch = await outbox.take(10_000, 2)
     assert [parcel.delivery for parcel in batch.parcels] == [quiet, chatty]
     outbox.put_back(batch)
@@ -183,9 +184,9 @@ async def test_small_batches_leave_one_at_a_time_and_large_ones_beside_them() ->
     """Each small one costs the API a transaction: what piles up meanwhile goes together."""
     outbox = Outbox(10 * LARGE_BYTES, lambda full: None, Spooler(None, 0))
     delivery = Delivery((1, 1), "1.1")
-    outbox.add(delivery, "stdout", Cut(0, 1, [b"a"], [(0, 1)], Kept()))
+    outbox.add(delivery, [("stdout", Cut(0, 1, [b"a"], [(0, 1)], Kept()))])
     small = await outbox.take(LARGE_BYTES, 10)
-    outbox.add(delivery, "stdout", Cut(1, 1, [b"b"], [(0, 2)], Kept()))
+    outbox.add(delivery, [("stdout", Cut(1, 1, [b"b"], [(0, 2)], Kept()))])
     async with asyncio.TaskGroup() as group:
         later = group.create_task(outbox.take(LARGE_BYTES, 10))
         await asyncio.sleep(0)
@@ -193,7 +194,7 @@ async def test_small_batches_leave_one_at_a_time_and_large_ones_beside_them() ->
         outbox.request_over(small)
         assert [parcel.record.chunk.offset for parcel in (await later).parcels] == [1]
     noise = random.Random(1).randbytes(LARGE_BYTES)
-    outbox.add(delivery, "stdout", Cut(2, len(noise), [noise], [(0, 3)], Kept()))
+    outbox.add(delivery, [("stdout", Cut(2, len(noise), [noise], [(0, 3)], Kept()))])
     assert len(await outbox.take(2 * LARGE_BYTES, 10)) == 1
     outbox.close()
 
@@ -205,7 +206,7 @@ async def test_a_small_batch_that_is_stuck_does_not_hold_up_the_others() -> None
     delivery = Delivery((1, 1), "1.1")
 
     def write(offset: int) -> None:
-        outbox.add(delivery, "stdout", Cut(offset, 1, [b"a"], [(0, 1)], Kept()))
+        outbox.add(delivery, [("stdout", Cut(offset, 1, [b"a"], [(0, 1)], Kept()))])
 
     write(0)
     stuck = await outbox.take(LARGE_BYTES, 10)
@@ -224,6 +225,59 @@ async def test_a_small_batch_that_is_stuck_does_not_hold_up_the_others() -> None
         outbox.request_over(second)
         third = await asyncio.wait_for(later, 10)
     assert [batch.parcels[0].record.chunk.offset for batch in (stuck, second, third)] == [0, 1, 2]
+    outbox.close()
+
+
+async def test_what_was_cut_together_leaves_together_in_the_order_of_cutting() -> None:
+    """A small chunk needs no thread: sent before the large one, its lines are seen too early."""
+    outbox = Outbox(10 * LARGE_BYTES, lambda full: None, Spooler(None, 0))
+    delivery, other = Delivery((1, 1), "1.1"), Delivery((2, 1), "2.1")
+    large = b"x" * 400_000
+    outbox.add(
+        delivery,
+        [
+            ("stdout", Cut(0, len(large), [large], [(0, 1)], Kept())),
+            ("stderr", Cut(0, 1, [b"e"], [(0, 2)], Kept())),
+        ],
+    )
+    outbox.add(delivery, [("stderr", Cut(1, 1, [b"f"], [(0, 3)], Kept()))])
+    outbox.add(other, [("stdout", Cut(0, 1, [b"o"], [(0, 1)], Kept()))])
+    before = await outbox.take(1_000, 10)
+    assert [parcel.delivery for parcel in before.parcels] == [other]  # it need not wait
+    outbox.request_over(before)
+    await outbox.keep_all()
+    batch = await outbox.take(1, 10)
+    assert [(parcel.stream, parcel.record.chunk.offset) for parcel in batch.parcels] == [
+        ("stdout", 0), ("stderr", 0),
+    ]  # fmt: skip
+    outbox.close()
+
+
+async def test_the_other_stream_waits_for_what_is_under_way() -> None:
+    """A large batch and a small one fly side by side: who watches would see the small one first."""
+    outbox = Outbox(10 * LARGE_BYTES, lambda full: None, Spooler(None, 0))
+    chatty, other = Delivery((1, 1), "1.1"), Delivery((2, 1), "2.1")
+    noise = random.Random(1).randbytes(LARGE_BYTES)
+
+    def write(delivery: Delivery, stream: Stream, offset: int, data: bytes) -> None:
+        outbox.add(delivery, [(stream, Cut(offset, len(data), [data], [(0, 1)], Kept()))])
+
+    write(chatty, "stdout", 0, noise)
+    large = await outbox.take(1, 10)
+    write(chatty, "stdout", len(noise), b"same stream\n")
+    write(chatty, "stderr", 0, b"why\n")
+    write(chatty, "stdout", len(noise) + 12, b"behind it\n")
+    write(other, "stderr", 0, b"other\n")
+    beside = await outbox.take(10_000, 10)
+    assert [(parcel.delivery, parcel.stream) for parcel in beside.parcels] == [
+        (chatty, "stdout"), (other, "stderr"),
+    ]  # fmt: skip
+    for batch in (large, beside):
+        for parcel in batch.parcels:
+            outbox.settle_chunk(parcel)
+        outbox.request_over(batch)
+    rest = await outbox.take(10_000, 10)
+    assert [parcel.stream for parcel in rest.parcels] == ["stderr", "stdout"]
     outbox.close()
 
 
@@ -246,7 +300,7 @@ async def test_full_and_room_again_are_told_once() -> None:
     outbox = Outbox(1_000, told.append, Spooler(None, 0))
     delivery = Delivery((1, 1), "1.1")
     for offset in range(6):
-        outbox.add(delivery, "stdout", Cut(offset, 1, [b"c"], [(0, 1)], Kept()))
+        outbox.add(delivery, [("stdout", Cut(offset, 1, [b"c"], [(0, 1)], Kept()))])
     assert told == [True]
     batch = await outbox.take(10_000, 10)
     for parcel in batch.parcels:

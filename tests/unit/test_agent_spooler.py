@@ -35,7 +35,7 @@ class _Desk:
         """Cut a chunk with these bytes."""
         cut = Cut(self._at, len(data), [data], [(0, 1)], Kept())
         self._at += len(data)
-        self.outbox.add(self.delivery, "stdout", cut)
+        self.outbox.add(self.delivery, [("stdout", cut)])
 
     async def turn(self, seconds: float = WAIT_S) -> None:
         """Let time pass, and await what is written because of that."""
@@ -134,7 +134,7 @@ async def test_what_waited_in_its_stream_does_not_wait_again(desk: Callable[...,
     one.now_s = 2.0
     cut = buffer.flush()
     assert cut is not None
-    one.outbox.add(one.delivery, "stdout", cut)
+    one.outbox.add(one.delivery, [("stdout", cut)])
     await one.turn(0.05)
     assert await one.files() == 0
     await one.turn(0.06)
@@ -197,7 +197,7 @@ async def test_tails_go_with_their_chunk(desk: Callable[..., _Desk]) -> None:
     one.outbox.keep_tail(one.delivery, "stdout", Tail(0, 2, b"c", [(2, 2)], kept))
     await one.turn(0)
     assert len(kept.places) == 2
-    one.outbox.add(one.delivery, "stdout", Cut(0, 3, [b"abc"], [(0, 1), (2, 2)], kept))
+    one.outbox.add(one.delivery, [("stdout", Cut(0, 3, [b"abc"], [(0, 1), (2, 2)], kept))])
     batch, _ = await one.send()
     # This one is written when the chunk has been sent.
     one.outbox.keep_tail(one.delivery, "stdout", Tail(0, 3, b"d", [(3, 3)], kept))
