@@ -3,7 +3,7 @@
 import asyncio
 from bisect import bisect_left, insort
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from api.live import events
 from api.live.bell import Bell
@@ -24,10 +24,13 @@ _FIRST_LOOK_S = 10.0
 class GroupTail:
     """One watched group. What of it runs, or has just changed, is watched as a task is."""
 
-    def __init__(self, name: str, live: Live, work: asyncio.Event) -> None:
-        """`work` wakes those who look."""
+    def __init__(self, name: str, live: Live, work: asyncio.Event, states: Iterator[int]) -> None:
+        """`work` wakes those who look; `states` never gives a number twice."""
         self.name = name
         self._work = work
+        self._states = states
+        self.state = next(states)
+        """Another number whenever a member changes: what was told of it may be no more."""
         self.live = live
         self.holders = 0
         self.left_at = 0.0
@@ -120,6 +123,7 @@ class GroupTail:
             self.bell.ring()
 
     def _set(self, member: Member, before: Member | None) -> None:
+        self.state = next(self._states)
         self.members[member.task] = member
         self.counts[member.status] += 1
         if before is not None:

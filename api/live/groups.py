@@ -1,6 +1,7 @@
 """All groups that are watched at one process, and what their viewers share."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,16 +33,15 @@ class Groups:
         self.live = live
         self._groups: dict[str, GroupTail] = {}
         self._work = asyncio.Event()
-        self._bundles: Shared[Bundle] = Shared(
-            lambda bundle: len(bundle.frame) + bundle.position.weight, _KEPT_BYTES, _AT_ONCE
-        )
+        self._states = itertools.count()
+        self._bundles: Shared[Bundle] = Shared(_weight, _KEPT_BYTES, _AT_ONCE)
 
     @contextmanager
     def watching(self, name: str) -> Iterator[GroupTail]:
         """Watch a group; it has been looked at when it says so."""
         group = self._groups.get(name)
         if group is None:
-            group = self._groups[name] = GroupTail(name, self.live, self._work)
+            group = self._groups[name] = GroupTail(name, self.live, self._work, self._states)
             group.look_soon()
         group.holders += 1
         try:
@@ -55,7 +55,7 @@ class Groups:
     ) -> Bundle | None:
         """What comes behind a position; shared by all who are there."""
         return await self._bundles.once(
-            (group.name, str(position), streams),
+            (group.name, group.state, str(position), streams),
             lambda: bundles.next_bundle(group, position, streams),
         )
 
@@ -87,3 +87,10 @@ class Groups:
         else:
             group.update(members, began)
             group.next_look_at += _SHARE * (loop.time() - began)
+
+
+def _weight(bundle: Bundle) -> int:
+    """The end is made anew, with a look: somebody may have handed over more."""
+    if bundle.position.all_told:
+        return 0
+    return len(bundle.frame) + bundle.position.weight

@@ -102,6 +102,35 @@ async def test_who_was_told_all_need_not_come_again(api: Api) -> None:
     _whole(viewer, [agent, more])
 
 
+@pytest.mark.parametrize("retried", [True, False])
+async def test_what_was_the_end_for_others_is_none_when_the_group_goes_on(
+    api: Api, *, retried: bool
+) -> None:
+    """Somebody saw all of it end, a moment before: `dw logs -f` would stop at once."""
+    agent = await writer(api, group=f"goes-on-{retried}")
+    number, path = agent.task.id, _live(f"goes-on-{retried}")
+    await agent.write(3)
+    await agent.end(exit_code=1)
+    await Viewer(api, path).watch()
+    if retried:
+        await api.post(f"/tasks/{number}/retry", {})
+    else:
+        more = await writer(api, 2, group=f"goes-on-{retried}")
+    async with watched(api, path) as viewer:
+        await until(viewer, lambda one: bool(one.named("log")))
+        if retried:
+            assert not viewer.named("end")
+            (task,) = await api.claim(agent.session, wait=10)
+            more = Writer(api, agent.session, task, 3)
+        await more.write(3)
+        await more.end()
+        await until(viewer, _done)
+    for stream, data in more.logs.items():
+        assert viewer.log(more.task.id, stream, more.task.attempt) == data
+    ends = [(end["task"], end["attempt"]) for end in viewer.named("end")]
+    assert ends == ([(number, 2)] if retried else [(number, 1), (more.task.id, 1)])
+
+
 async def test_a_task_that_is_run_again_is_told_again(api: Api) -> None:
     """Its end was told; the rest of the group still runs, and somebody retries it."""
     rest = await writer(api, 1, group="again")
