@@ -140,14 +140,15 @@ class _Lines:
     def add(self, block: Block) -> bool:
         """Take the lines of a block; False where not all had room."""
         offset = block.offset
+        goes_on = block.inside and bool(self._found)
+        if goes_on:
+            self._found[-1].block = block
         lines = block.data.split(b"\n")
         for index, data in enumerate(lines if lines[-1] else lines[:-1]):
-            if index == 0 and block.inside and self._found:
-                self._found[-1].block = block
-            elif self.full:
-                self.following = block.line + index
-                return False
-            else:
+            if index or not goes_on:
+                if self.full:
+                    self.following = block.line + index
+                    return False
                 self._found.append(_Line(block, block.line + index, offset, b""))
             self._found[-1].add(data)
             self._bytes += min(len(data), _LINE_BYTES)

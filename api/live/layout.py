@@ -2,7 +2,6 @@
 
 from array import array
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterable
 
 from api.contents import StreamContents
@@ -23,8 +22,6 @@ class Layout:
         """Newlines in all of them."""
         self.end = contents.end
         """One past the last byte."""
-        self.late: deque[int] = deque()
-        """First bytes of full chunks that came just now: the other stream's may come later."""
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -50,6 +47,11 @@ class Layout:
             return 0
         _, size, start = self.place(number)
         return number if offset < start + size else number + 1
+
+    @property
+    def joins(self) -> bool:
+        """Whether each byte stands in one chunk: else lines are not as many as newlines."""
+        return sum(self._sizes) == self.end
 
     def before_tail(self, lines: int, most_bytes: int) -> int:
         """The chunk from which on there are more than so many lines, or bytes."""

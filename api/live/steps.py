@@ -89,12 +89,15 @@ async def _in_log(chunks: Chunks, tail: Tail, position: Position, streams: Strea
 async def tail_position(chunks: Chunks, log: AttemptLog, lines: int, streams: Streams) -> Position:
     """The position before the last lines of a log, at most 8 MiB of them."""
     firsts = [log.layouts[stream].before_tail(lines, merging.LAST_BYTES) for stream in streams]
+    if not all(log.layouts[stream].joins for stream in streams):
+        firsts = [0] * len(streams)  # nobody counted the lines that end where bytes are missing
     before = sum(
         log.layouts[stream].lines_before(number)
         for stream, number in zip(streams, firsts, strict=True)
     )
     offsets = {stream: log.layouts[stream].end for stream in streams}
-    first_line = sum(log.layouts[stream].all_lines for stream in streams) + 1
+    following = sum(log.layouts[stream].all_lines for stream in streams) + 1
+    numbers = []
     if lines:
         sources = [
             merging.split(
@@ -107,10 +110,11 @@ async def tail_position(chunks: Chunks, log: AttemptLog, lines: int, streams: St
         ]
         async with aclosing(merging.last(merging.merge(sources, before + 1), lines)) as blocks:
             async for block in blocks:
-                first_line = min(first_line, block.line)
+                numbers.append(following if block.open else block.line)
                 offsets[block.stream] = min(offsets[block.stream], block.offset)
     attempt = log.place.attempt
-    return Position(attempt, offsets.get("stdout", 0), offsets.get("stderr", 0), first_line - 1)
+    first = min(numbers, default=following)
+    return Position(attempt, offsets.get("stdout", 0), offsets.get("stderr", 0), first - 1)
 
 
 async def _output(
@@ -118,7 +122,6 @@ async def _output(
 ) -> Step | None:
     """Lines by their times, and behind them what is not a line yet."""
     told = _Told(position)
-    held: list[Block] = []
     behind = [stream for stream in streams if position.offset(stream) < log.layouts[stream].end]
     sources = [
         merging.split(
@@ -130,19 +133,8 @@ async def _output(
     ]
     async with aclosing(merging.merge(sources)) as blocks:
         async for block in blocks:
-            if block.open:
-                if not held or held[0].stream != block.stream:
-                    told.add(block)
-                continue
-            if held and held[0].stream != block.stream:
-                told.add(*held)  # the other stream went on behind them
-                held.clear()
-            late = log.layouts[block.stream].late
-            if len(streams) > 1 and late and block.offset >= late[0]:
-                held.append(block)
-            else:
-                told.add(block)
-            if told.full or sum(len(each.data) for each in held) > STEP_BYTES:
+            told.add(block)
+            if told.full:
                 break
     if not told.pieces:
         return None
@@ -164,14 +156,8 @@ class _Told:
         """Whether the rest must wait for the next step."""
         return self._room <= 0
 
-    def add(self, *blocks: Block) -> None:
-        """Tell as much as there is room for."""
-        for block in blocks:
-            if self.full:
-                return
-            self._add(block)
-
-    def _add(self, block: Block) -> None:
+    def add(self, block: Block) -> None:
+        """Tell as much of it as there is room for."""
         data = block.data[: self._room]
         if len(data) < len(block.data):
             self._room = 0

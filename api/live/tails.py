@@ -25,13 +25,6 @@ from schema.tasks import FINAL, Stream
 
 BOTH: tuple[Stream, ...] = ("stdout", "stderr")
 
-_FULL_BYTES = 65_536
-LATE_S = 0.5
-"""For so long the lines of a chunk that left because it was full wait for the other stream's.
-
-Agents cut what is old from both streams together, so that their chunks come in one report. A full
-one leaves by itself, and what the other stream wrote meanwhile may still be with the agent."""
-
 _LATE_BATCH_S = 1.0  # an agent of old may send its status before its last batch
 _KEPT_LOGS = 3
 
@@ -44,6 +37,12 @@ class AttemptLog(Struct):
     layouts: dict[Stream, Layout]
     whole: LogOver | None
     """What it says of itself; None while it may grow."""
+    expired: bool
+
+    def brought(self, position: Position) -> bool:
+        """Whether so many bytes were there once: nobody gets behind what is stored."""
+        within = all(position.offset(each) <= layout.end for each, layout in self.layouts.items())
+        return within or self.expired
 
 
 class Tail:
@@ -111,23 +110,11 @@ class Tail:
         log = self._logs.get(seen.attempt)
         grown = False
         if log is not None and log.whole is None:
-            grown = self._extend(log.layouts["stdout"], seen.stdout)
-            grown |= self._extend(log.layouts["stderr"], seen.stderr)
+            grown = log.layouts["stdout"].extend(seen.stdout)
+            grown |= log.layouts["stderr"].extend(seen.stderr)
         if grown or self.now != before or self._to_be_judged(log):
             self.change()
         return grown and store.LOOKED_AT in {len(seen.stdout), len(seen.stderr)}
-
-    def _extend(self, layout: Layout, extents: tuple[store.Extent, ...]) -> bool:
-        end = layout.end
-        grown = layout.extend(extents)
-        if grown and extents[-1][1] >= _FULL_BYTES:
-            layout.late.append(end)
-            asyncio.get_running_loop().call_later(LATE_S, self._not_late, layout)
-        return grown
-
-    def _not_late(self, layout: Layout) -> None:
-        layout.late.popleft()
-        self.change()
 
     def change(self) -> None:
         """Wake all who watch it."""
@@ -180,6 +167,15 @@ class Tail:
                     self._keep(log)
             return log
 
+    async def gave(self, position: Position) -> bool:
+        """Whether a position is one of this task: those of others may be behind all it wrote."""
+        if not position.attempt:
+            return True
+        log = await self.log(position.attempt)
+        if log is not None and not log.brought(position):
+            log = await self.log_anew(position.attempt)  # another process may have seen more
+        return log is not None and log.brought(position)
+
     async def log_anew(self, attempt: int) -> AttemptLog | None:
         """The log of an attempt as it is stored now."""
         self._logs.pop(attempt, None)
@@ -207,7 +203,10 @@ class Tail:
             agent=agents.get(attempt),
             started_at=datetime.fromtimestamp(place.started_us / 1_000_000, UTC),
         )
-        return AttemptLog(place, begun, {each.stream: Layout(each) for each in contents}, whole)
+        return AttemptLog(
+            place, begun, {each.stream: Layout(each) for each in contents}, whole,
+            expired=any(each.state == "expired" for each in contents),
+        )  # fmt: skip
 
     def _keep(self, log: AttemptLog) -> None:
         self._logs[log.place.attempt] = log

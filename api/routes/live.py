@@ -83,7 +83,7 @@ async def told(
             raise no_task(task_id)
         first = b""
         if text:
-            position = _resumed(watched, text)
+            position = await _resumed(watched, text)
             if viewing.all_told(watched, position):
                 return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=headers)
         else:
@@ -92,7 +92,7 @@ async def told(
         return EventStream(events, over, holding.pop_all(), headers)
 
 
-def _resumed(watched: Tail, text: str) -> Position:
+async def _resumed(watched: Tail, text: str) -> Position:
     try:
         position = positions.parse(text)
     except BadPositionError as error:
@@ -102,6 +102,11 @@ def _resumed(watched: Tail, text: str) -> Position:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST,
             f"{text!r} is no position of task {watched.task}: it has {attempts} attempts",
+        )
+    if not await watched.gave(position):
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST,
+            f"{text!r} is no position of task {watched.task}: it has not written so much",
         )
     return position
 

@@ -86,6 +86,18 @@ async def test_a_line_says_where_and_when_and_that_it_is_cut(api: Api) -> None:
     assert (last["text"], last["base64"], last["line"]) == ("\ufffd", "/w==", 3)
 
 
+async def test_a_long_line_that_goes_on_is_open(api: Api) -> None:
+    """Also where all of it that is stored has left in pieces."""
+    session, task = await api.started()
+    await api.report(session, [chunk(task.lease, b"y" * 1024 * 1024, at=1)])
+    path = f"/tasks/{task.id}/logs/lines"
+    (line,) = (await api.call("GET", path)).as_(dict)["lines"]
+    assert (line["open"], line["cut"]) == (True, 1024 * 1024 - 16_384)
+    await api.report(session, [], [exited(task.lease)])
+    (line,) = (await api.call("GET", path)).as_(dict)["lines"]
+    assert "open" not in line
+
+
 async def test_a_page_of_a_task_that_never_ran(api: Api) -> None:
     """It is empty, and live goes on from its beginning."""
     number = await api.submit()

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from api.live import steps, tails
+from api.live import steps
 from tests.api.conftest import StartApi
 from tests.api.events import Viewer, watched
-from tests.api.server import BASE_US, Api, chunk, eventually, exited, total
+from tests.api.server import Api, chunk, eventually, exited, total
 from tests.api.writers import Writer, until, writer
 
 
@@ -403,30 +403,65 @@ async def test_the_batches_of_an_agent_of_old_and_the_last_one_behind_its_status
     assert viewer.named("log")[0]["state"] == "undeclared"
 
 
-async def test_a_full_chunk_waits_for_the_other_stream(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+_GAP = [("stdout", 0, b"a\nb"), ("stdout", 10, b"c\nd"), ("stdout", 20, b"e\nf\n")]
+_CUT = [("stdout", 0, b"a\nb"), ("stderr", 0, b"c\nd")]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "lines"), [(_GAP, 1), (_GAP, 2), (_CUT, 1), (_CUT, 2), (_CUT, 3), (_CUT, 10)]
+)
+async def test_the_tail_of_a_broken_log_has_the_numbers_of_the_whole(
+    api: Api, chunks: list[tuple[str, int, bytes]], lines: int
 ) -> None:
-    """What a busy stream fills leaves by itself; an error in between comes half a second later."""
-    monkeypatch.setattr(tails, "LATE_S", 5.0)
+    """Lines also end where bytes are missing, and where a stream ends without a newline."""
     session, task = await api.started()
-    text = b"x" * 99 + b"\n"
-    marks = [(at * 10_000, BASE_US + 10 * at) for at in range(10)]
-    async with watched(api, _live(task.id)) as viewer:
-        await until(viewer, lambda one: bool(one.named("attempt")))
-        await api.report(session, [chunk(task.lease, text * 1000, marks=marks)])
-        await api.report(session, [chunk(task.lease, b"no!\n", stream="stderr",
-                                         marks=[(0, BASE_US + 55)])])  # fmt: skip
-        await until(viewer, lambda one: "stderr" in {piece["stream"] for piece in one.pieces})
-    (at,) = [index for index, piece in enumerate(viewer.pieces) if piece["stream"] == "stderr"]
-    assert sum(len(piece["text"]) for piece in viewer.pieces[:at]) == 60_000
+    await api.report(
+        session,
+        [
+            chunk(task.lease, data, stream=stream, offset=offset, at=at)
+            for at, (stream, offset, data) in enumerate(chunks)
+        ],
+        [exited(task.lease)],
+    )
+    whole = (await api.log(task.id, numbers="true")).splitlines()
+    viewer = Viewer(api, _live(task.id, f"?tail={lines}"))
+    await viewer.watch()
+    seen = [
+        f"{number}:{text}"
+        for piece in viewer.pieces
+        for number, text in enumerate(piece["text"].splitlines(), piece["line"])
+    ]
+    assert seen == whole[-lines:]
 
 
-async def test_a_full_chunk_does_not_wait_for_ever(api: Api) -> None:
-    """The other stream may be silent."""
+async def test_lines_that_are_open_in_both_streams_keep_their_numbers(api: Api) -> None:
+    """The tail begins behind one of them: it has no number before it ends."""
     session, task = await api.started()
-    async with watched(api, _live(task.id)) as viewer:
-        await api.report(session, [chunk(task.lease, b"x\n" * 50_000, at=1)])
-        await until(viewer, lambda one: len(one.log(task.id)) == 100_000)
+    first = [chunk(task.lease, b"a\nopen", at=1), chunk(task.lease, b"b", at=2, stream="stderr")]
+    await api.report(session, first)
+    async with watched(api, _live(task.id, "?tail=1")) as viewer:
+        await until(viewer, lambda one: bool(one.pieces))
+        await api.report(session, [chunk(task.lease, b" ends\n", offset=6, at=3)])
+        await api.report(session, [chunk(task.lease, b" too\n", offset=1, at=4, stream="stderr")])
+        await api.report(session, [], [exited(task.lease)])
+        await until(viewer, _ended)
+    assert [(piece["line"], piece["text"]) for piece in viewer.pieces] == [
+        (2, "b"), (2, " ends\n"), (3, " too\n"),
+    ]  # fmt: skip
+
+
+async def test_a_position_behind_all_that_a_task_wrote_is_refused(api: Api) -> None:
+    """It is another task's: what this one writes up to there would never be shown."""
+    agent, other = await writer(api, 1), await writer(api, 2)
+    await agent.write(20)
+    await agent.end()
+    viewer = Viewer(api, _live(agent.task.id))
+    await viewer.watch(lambda one: bool(one.pieces))
+    path = _live(other.task.id, f"?after={viewer.last_id}")
+    (await api.call("GET", path)).problem(400, str(other.task.id), "not written so much")
+    await api.post(f"/tasks/{agent.task.id}/retry", {})
+    await viewer.watch(lambda one: bool(one.named("log")))
+    assert viewer.log(agent.task.id) == agent.logs["stdout"]
 
 
 async def test_long_lines_and_large_logs_come_in_steps(api: Api) -> None:
