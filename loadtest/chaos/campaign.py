@@ -22,10 +22,12 @@ from loadtest.chaos.people import People
 from loadtest.chaos.programs import Program, StuckError
 from loadtest.chaos.rig import Rig
 from loadtest.chaos.scripts import scripts
+from loadtest.chaos.viewers import Viewers
 from loadtest.record import Violation
 
 _WAITING = sum(SLOTS)
 _SETTLE_S = 120.0  # the third try of what fails comes up to twelve seconds after the second
+_SEEN_S = 30.0
 _DRAIN_S = 60.0
 _STOP_S = 30.0
 _LATE_S = 0.3
@@ -74,21 +76,27 @@ class Campaign:
         async with rig.running(self._folder, self._name, self._ended) as machines:
             people = People(self._name, scripts(self._seed), machines.journal, _WAITING, boot_s)
             faults = Faults(machines, self._history, boot_s, self._stuck)
-            await self._disturb(machines, people, faults)
-            findings = await self._judge(machines, people)
+            viewers = Viewers(lambda: people.open)
+            await self._disturb(machines, people, viewers, faults)
+            findings = await self._judge(machines, people, viewers)
         findings.violations += self._trouble
         findings.violations.sort()
         return Outcome(
             self._seed, self._duration_s, self._history, faults.skipped, people.cases, findings
         )
 
-    async def _disturb(self, machines: Rig, people: People, faults: Faults) -> None:
+    async def _disturb(
+        self, machines: Rig, people: People, viewers: Viewers, faults: Faults
+    ) -> None:
         """Let people and faults work for the time given, then people alone until all is over."""
         async with asyncio.TaskGroup() as group:
             beside = [
                 group.create_task(each)
-                for each in (people.run(machines.url), self._watch(), self._show(people))
-            ]
+                for each in (
+                    people.run(machines.url), viewers.run(machines.url), self._watch(),
+                    self._show(people),
+                )
+            ]  # fmt: skip
             async with asyncio.TaskGroup() as disturbing:
                 faults_of = plan.faults(self._seed, self._duration_s, LEASE_S)
                 disturbing.create_task(faults.run(faults_of))
@@ -97,13 +105,17 @@ class Campaign:
             await machines.heal()
             self._tell(f"all is healed, {len(people.open)} tasks are not over")
             await asyncio.wait(beside[:1], timeout=_SETTLE_S)
+            viewers.stop()
+            await asyncio.wait(beside[1:2], timeout=_SEEN_S)
+            for task in viewers.watching:
+                self._wrong("watched on", f"task {task}", "it is over, and its live log is not")
             for each in beside:
                 each.cancel()
         for case in people.open:
             _, said = case.said[-1]
             self._wrong("not over", f"task {case.id}", f"a person still waits: {said}")
 
-    async def _judge(self, machines: Rig, people: People) -> Findings:
+    async def _judge(self, machines: Rig, people: People, viewers: Viewers) -> Findings:
         """Drain the agents, then look at what is left, and at every task and log."""
         for process in await machines.zombies():
             self._wrong("zombie", process, "nobody has waited for it")
@@ -117,7 +129,7 @@ class Campaign:
             for name in await _alive(client):
                 self._wrong("session left", name, "its agent has ended")
             runs = journal.by_task(journal.read(machines.journal))
-            court = Court(client, self._name, runs, self._history, _since_boot())
+            court = Court(client, self._name, runs, self._history, _since_boot(), viewers.seen)
             self._tell(f"reading back {len(people.cases)} tasks and their logs")
             findings = await court.judge(people.cases)
         for case, other in people.doubled:

@@ -15,6 +15,7 @@ from loadtest.chaos.evidence import Evidence, attempts_of
 from loadtest.chaos.happened import History
 from loadtest.chaos.journal import Run
 from loadtest.chaos.logs import Log
+from loadtest.chaos.viewers import Key, Seen
 from loadtest.record import Violation
 from schema.tasks import Attempt, Stream
 
@@ -30,6 +31,8 @@ class Findings(Struct):
     logs: Counter[str] = field(default_factory=Counter)
     """By what they say of themselves."""
     log_bytes: int = 0
+    seen: int = 0
+    """Logs that somebody watched."""
     overlaps: Counter[str] = field(default_factory=Counter)
     """Attempts that ran beside another one of their task, also where that is no violation."""
     violations: list[Violation] = field(default_factory=list)
@@ -47,6 +50,7 @@ class Court:
         runs: Mapping[int, Mapping[int, Run]],
         history: History,
         boot_s: Callable[[datetime], float],
+        seen: Mapping[Key, Sequence[Seen]],
     ) -> None:
         """`runs` by task and attempt; `boot_s` gives the boot clock at a time of the database's."""
         self._client = client
@@ -54,6 +58,7 @@ class Court:
         self._runs = runs
         self._history = history
         self._boot_s = boot_s
+        self._seen = seen
         self._found = Findings()
 
     async def judge(self, cases: Sequence[Case]) -> Findings:
@@ -112,10 +117,13 @@ class Court:
         wrong = logs.judge(known.case.script, attempt, run, log)
         if wrong is None and log.state != "complete" and run and not known.excused(attempt):
             wrong = ("log state", f"it is {log.state}, and nothing had happened to its agent")
-        if wrong is None:
-            return []
-        rule, what = wrong
-        return [known.wrong(rule, f"attempt {number}, {stream}: {what}")]
+        watched = self._seen.get((known.task.id, number, stream), ())
+        self._found.seen += len(watched)
+        found = [wrong, *(logs.judge_seen(seen, log) for seen in watched)]
+        return [
+            known.wrong(rule, f"attempt {number}, {stream}: {what}")
+            for rule, what in filter(None, found)
+        ]
 
     async def _check_groups(self, cases: Sequence[Case]) -> None:
         """Each task is there once, however often it was handed over."""

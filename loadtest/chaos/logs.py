@@ -3,14 +3,17 @@
 log lost      bytes are missing although it calls itself complete
 log differs   it has other bytes than its task wrote there
 log state     a log of an attempt that ended so cannot be what it calls itself
+seen wrongly  a viewer was shown something twice, not in its order, not at all, or other bytes
 """
 
 from collections.abc import Sequence
 
+from isal import isal_zlib
 from msgspec import Struct
 
 from loadtest.chaos.journal import Run
 from loadtest.chaos.scripts import Script
+from loadtest.chaos.viewers import Seen
 from schema.tasks import Attempt, LogState, Stream
 
 _DECLARED = frozenset({"exit", "signal", "timeout"})
@@ -38,6 +41,27 @@ class Log(Struct, frozen=True):
 def judge(script: Script, attempt: Attempt, run: Run | None, log: Log) -> Wrong | None:
     """What is wrong with it; `run` is None where its task never started."""
     return _wrong_state(attempt, log) or _wrong_bytes(script, attempt, run, log)
+
+
+def judge_seen(seen: Seen, log: Log) -> Wrong | None:
+    """What is wrong with what a viewer was shown; less than there is, if he left before the end."""
+    what = _wrongly_seen(seen, log)
+    return None if what is None else ("seen wrongly", what)
+
+
+def _wrongly_seen(seen: Seen, log: Log) -> str | None:
+    if seen.back is not None:
+        return f"byte {seen.back} came again, or too late"
+    if seen.afterwards:
+        return "more came when all of it was said to be shown"
+    if seen.told is not None and seen.told.bytes != seen.size:
+        return f"{seen.size} bytes were shown, and {seen.told.bytes} announced"
+    if seen.told is not None and log.state == "complete" and seen.size != len(log.body):
+        return f"{seen.size} bytes were shown of {len(log.body)}"
+    whole = seen.size == len(log.body) or not (seen.gaps or log.missing)
+    if whole and isal_zlib.crc32(log.body[: seen.size]) != seen.crc:
+        return f"the first {seen.size} bytes are others than those that are stored"
+    return None
 
 
 def _wrong_state(attempt: Attempt, log: Log) -> Wrong | None:

@@ -32,7 +32,7 @@ def render(outcome: Outcome) -> Iterator[str]:
         yield f"skipped     {outcome.skipped.total()}: {_listed(outcome.skipped.most_common())}"
     yield (
         f"logs        {findings.logs.total():,} compared, {findings.log_bytes / 1e6:,.1f} MB: "
-        f"{_listed(findings.logs.most_common())}"
+        f"{_listed(findings.logs.most_common())}; {findings.seen:,} were watched live"
     )
     yield f"overlaps    of attempts of one task: {_listed(findings.overlaps.items())}"
     if not findings.violations:

@@ -19,3 +19,4 @@ async def test_what_must_hold_holds_in_a_short_campaign(tmp_path: Path) -> None:
     assert len(outcome.history.counts()) >= 10, "kinds of faults"
     assert outcome.findings.attempts["exit"] >= 20
     assert outcome.findings.logs["complete"] >= 40
+    assert outcome.findings.seen >= 10, "logs that were watched"

@@ -8,7 +8,8 @@ from loadtest.chaos import logs
 from loadtest.chaos.journal import Run
 from loadtest.chaos.logs import Log
 from loadtest.chaos.scripts import Script
-from schema.tasks import Attempt, LogState, Reason
+from loadtest.chaos.viewers import Seen
+from schema.tasks import Attempt, LogState, Reason, StreamLog
 
 _SCRIPT = Script(number=0, kind="writer", seed=9, out=1000, err=50)
 _WHOLE = _SCRIPT.content(1, "stdout")
@@ -103,3 +104,43 @@ def test_what_never_ran_wrote_nothing() -> None:
     """A log of it is somebody else's."""
     assert _judge("complete", b"", reason="timeout", code=None, ran=False) is None
     assert _judge("complete", b"x", reason="timeout", code=None, ran=False) == "log differs"
+
+
+def _seen(*pieces: tuple[int, bytes], told: int | None = None, state: LogState = "complete") -> str:
+    """What is wrong with what a viewer was shown of the whole log; empty if nothing is."""
+    seen = Seen()
+    for offset, data in pieces:
+        seen.take(offset, data)
+    if told is not None:
+        seen.told = StreamLog(state=state, bytes=told, lines=0, missing=())
+    missing = () if state == "complete" else ((200, 300),)
+    body = _WHOLE if state == "complete" else _WHOLE[:200] + _WHOLE[300:]
+    wrong = logs.judge_seen(seen, Log("stdout", state, missing, body))
+    return "" if wrong is None else wrong[1]
+
+
+def test_a_viewer_is_shown_each_byte_once() -> None:
+    """All of them, where the log was said to be over; else up to where he left."""
+    first, rest = (0, _WHOLE[:400]), (400, _WHOLE[400:])
+    assert not _seen(first, rest, told=1000)
+    assert not _seen(first)
+    assert "shown of 1000" in _seen(first, told=400)
+    assert "announced" in _seen(first, told=1000)
+    assert "came again" in _seen(first, (399, _WHOLE[399:]), told=1001)
+    assert "are others" in _seen(first, (400, _WHOLE[401:] + b"x"), told=1000)
+
+
+def test_a_viewer_is_shown_what_is_there_of_a_broken_log() -> None:
+    """What was missing when he was told of it may have come later."""
+    before, behind = (0, _WHOLE[:200]), (300, _WHOLE[300:])
+    assert not _seen(before, behind, told=900, state="missing")
+    assert not _seen(before, told=200, state="missing")
+    assert "are others" in _seen((0, _WHOLE[1:201]), behind, told=900, state="missing")
+
+
+def test_nothing_comes_when_all_was_shown() -> None:
+    """A log that was called over is over."""
+    seen = Seen()
+    seen.told = StreamLog(state="complete", bytes=0, lines=0, missing=())
+    seen.take(0, _WHOLE)
+    assert logs.judge_seen(seen, Log("stdout", "complete", (), _WHOLE)) is not None
