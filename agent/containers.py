@@ -93,7 +93,8 @@ class Containers:
                 return end._replace(reason="spawn_error", exit_code=None, message=why)
             return end
 
-        return Launch(argv, None, outside, (file,), relayed=True, verdict=verdict)
+        # Not in the agent's own folder: podman's conmon leaves a file `oom` where it is started.
+        return Launch(argv, folder, outside, (file,), relayed=True, verdict=verdict)
 
     def _chosen(self, asked: str | None) -> str:
         image = asked or self._image

@@ -27,6 +27,9 @@ class Engine:
 
     def remove(self, names: Iterable[str]) -> None:
         """Kill and remove containers; it is no error where there are none."""
+        names = [*names]
+        # To podman `rm --force` means SIGTERM and ten seconds first.
+        self._ask("kill", "--signal", "KILL", *names)
         self._ask("rm", "--force", *names)
 
     def remove_all(self) -> int:

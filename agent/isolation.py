@@ -18,7 +18,9 @@ from schema.tasks import ISOLATION_LABEL, ISOLATIONS, Isolation
 _INHERITED = frozenset({b"PATH", b"LANG", b"LANGUAGE", b"TZ"})
 _LOCALE = b"LC_"
 _OF_BWRAP = (b"PATH",)
-_OF_DOCKER = (b"PATH", b"HOME", b"DOCKER_HOST", b"DOCKER_CONFIG", b"XDG_RUNTIME_DIR")
+_OF_ENGINES = (b"DOCKER_", b"CONTAINER_", b"CONTAINERS_", b"XDG_", b"REGISTRY_AUTH_FILE")
+"""Beginnings of what tells docker and podman where things are: the guardian and `docker rm` have
+the agent's own environment, and must not ask another engine than the one that ran the task."""
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -73,7 +75,11 @@ class Launcher:
             if name in _INHERITED or name.startswith(_LOCALE)
         }
         self._of_bwrap = {name: inherited[name] for name in _OF_BWRAP if name in inherited}
-        self._of_docker = {name: inherited[name] for name in _OF_DOCKER if name in inherited}
+        self._of_engine = {
+            name: value
+            for name, value in inherited.items()
+            if name in {b"PATH", b"HOME"} or name.startswith(_OF_ENGINES)
+        }
         self._bubblewrap = _bubblewrap(settings, state)
         self._containers = _containers(settings, engine, limits)
         works: set[Isolation] = {"none"}
@@ -115,7 +121,7 @@ class Launcher:
             return self._limits.into(launch, slot)
         if level == "docker" and self._containers is not None:
             env = _environment(self._contained, task, mark)
-            outside = {**self._of_docker, **mark.variables()}
+            outside = {**self._of_engine, **mark.variables()}
             return self._containers.launch(
                 task.command, task.image, mark, folder, task.cwd, env, outside
             )

@@ -63,11 +63,17 @@ class Engine:
             if argv[0] == "run":
                 await self._run(request, reader, writer)
             else:
-                said = self._ps(argv) if argv[0] == "ps" else self._rm(argv)
-                _tell(writer, "stdout", said.encode())
+                _tell(writer, "stdout", self._say(argv).encode())
                 _end(writer, 0)
             await writer.drain()
         writer.close()
+
+    def _say(self, argv: list[str]) -> str:
+        if argv[0] == "ps":
+            return self._ps(argv)
+        if argv[0] == "kill":
+            return self._signal(argv[3:], signal.SIGKILL)
+        return self._signal(argv[2:], signal.SIGTERM)  # `rm --force`, of podman for ten seconds
 
     def _ps(self, argv: list[str]) -> str:
         if "--filter" not in argv:
@@ -76,10 +82,10 @@ class Engine:
         found = [name for name, one in self.running.items() if label in one.values("--label")]
         return "\n".join(found)
 
-    def _rm(self, argv: list[str]) -> str:
-        for name in argv[2:]:
+    def _signal(self, argv: list[str], number: signal.Signals) -> str:
+        for name in argv:
             if name in self.running:
-                self.running[name].kill(signal.SIGKILL)
+                self.running[name].kill(number)
         return ""
 
     async def _run(
