@@ -19,8 +19,12 @@ from schema.tasks import ISOLATION_LABEL, Image, Isolation, Label, Name
 
 _SECRET = frozenset({"TOKEN"})
 """Never printed, and not in the environment of tasks."""
-_SECRET_OF_OTHERS = frozenset({"SUBMIT_TOKEN", "READ_TOKEN", "AGENT_TOKEN", "SECRETS_KEY"})
-"""Of an API that is started from the same environment: not in that of tasks either."""
+_SECRET_OF_THE_API = frozenset({
+    "SUBMIT_TOKEN", "READ_TOKEN", "AGENT_TOKEN", "SECRETS_KEY", "SECRETS_KEY_FILE", "TLS_KEY",
+    "DATABASE_URL", "PGPASSWORD", "PGPASSFILE",
+})  # fmt: skip
+"""Of one that is started from the same environment: not in that of tasks either. The last two are
+what its database's driver takes where DATABASE_URL has no password."""
 
 _LISTS = frozenset({"LABELS", "READABLE", "WRITABLE", "IMAGES", "ALLOW", "ALLOW_ENV"})
 
@@ -173,6 +177,9 @@ def _check_isolation(settings: Settings) -> None:
 
 
 def task_environment(environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Give what tasks inherit: everything but secrets. Bytes, so that no spawn encodes it again."""
-    hidden = {name.encode() for name in _SECRET | _SECRET_OF_OTHERS}
+    """Give what tasks inherit: all but what opens the API, its database, its secrets.
+
+    Bytes, so that no spawn encodes it again.
+    """
+    hidden = {name.encode() for name in _SECRET | _SECRET_OF_THE_API}
     return {name: value for name, value in environ.items() if name not in hidden}

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+import msgspec
 import pytest
 
 from agent.api_client import Backoff, calm_s, report_s
@@ -10,10 +11,11 @@ from agent.attempts import Attempts
 from agent.claims import Pace, wanted
 from agent.outbox import ALONE_S, Outbox
 from agent.parcels import LARGE_BYTES, Delivery
-from agent.settings import SettingsError, read, task_environment
+from agent.settings import Settings, SettingsError, read, task_environment
 from agent.spool import Kept
 from agent.spooler import Spooler
 from agent.streams import Cut
+from api.settings import Settings as ApiSettings
 from schema.claims import ClaimedTask
 from schema.reports import Result
 from schema.tasks import Stream
@@ -353,5 +355,29 @@ def test_secrets_stay_with_the_agent() -> None:
     with pytest.raises(SettingsError) as caught:
         read({"API_URL": "https://host/t/dw_0123456789"})
     assert "0123456789" not in str(caught.value)
-    secrets = dict.fromkeys((b"TOKEN", b"SUBMIT_TOKEN", b"READ_TOKEN", b"AGENT_TOKEN"), b"x")
-    assert task_environment({**secrets, b"PATH": b"/bin"}) == {b"PATH": b"/bin"}
+
+
+def test_tasks_inherit_nothing_that_opens_the_api() -> None:
+    """An agent may be started from the API's own environment: by hand, by one service file.
+
+    A new setting of either has to be one of these, or open nothing.
+    """
+    opens_nothing = {
+        "HOST", "PORT", "WORKERS", "DATA_DIR", "TLS_CERT", "POOL_SIZE", "LEASE_S", "REAPER_S",
+        "PULLED_SILENCE_S", "CRASH_LIMIT", "MAX_BODY_BYTES", "MAX_SMALL_BODY_BYTES",
+        "MAX_JSON_VALUES", "MAX_TASKS", "MAX_HEADER_BYTES", "HEADER_S", "BODY_S", "BODY_PAUSE_S",
+        "INFLATE_S", "MAX_BODIES_BYTES", "MAX_QUEUE_BYTES", "MAX_REQUESTS", "MAX_PARKED",
+        "MAX_LOG_BYTES", "MAX_LOG_READS", "SUBMISSIONS_PER_MINUTE", "MAX_LANES", "MAX_VIEWERS",
+        "MAX_VIEWERS_PER_TOKEN", "LOG_DAYS", "AUDIT_DAYS", "LOG_LEVEL",
+        "API_URL", "AGENT_NAME", "LABELS", "ISOLATION", "NETWORK", "READABLE", "WRITABLE", "IMAGE",
+        "IMAGES", "DOCKER", "ALLOW", "ALLOW_ENV", "KEEP_WORK", "MIN_DISK_FREE", "TASK_MEMORY",
+        "TASK_CPUS", "TASK_PROCESSES", "TASK_FILES", "CA_FILE", "STATE_DIR", "FLUSH_S",
+        "CHUNK_BYTES", "BUFFER_BYTES", "SPOOL_BYTES", "KILL_GRACE_S", "PIPE_WAIT_S", "DRAIN_S",
+        "PREFETCH",
+    }  # fmt: skip
+    of_the_api = {name.upper() for name in ApiSettings.__struct_fields__}
+    of_the_agent = {field.encode_name for field in msgspec.structs.fields(Settings)}
+    of_the_driver = {"PGPASSWORD", "PGPASSFILE"}
+    everything = of_the_api | of_the_agent | of_the_driver | {"PATH"}
+    inherited = task_environment({name.encode(): b"x" for name in everything})
+    assert {name.decode() for name in inherited} == opens_nothing | {"PATH"}
