@@ -15,6 +15,7 @@ from agent.removal import remove
 
 log = logging.getLogger("agent")
 
+OURS_ALONE = 0o700
 _KEPT_MOST = 20
 
 
@@ -84,7 +85,7 @@ class Folders:
         log.info("the work folder of a failed task is kept: %s", self._kept / name)
 
     def _keep(self, path: Path, name: str) -> None:
-        self._kept.mkdir(exist_ok=True)
+        self._kept.mkdir(mode=OURS_ALONE, exist_ok=True)
         remove(self._kept / name)
         path.rename(self._kept / name)
         there = sorted(self._kept.iterdir(), key=lambda one: one.lstat().st_ctime_ns)

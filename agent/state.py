@@ -5,6 +5,8 @@ id        what the environment of all its tasks' processes names, so that the ne
 work/     one folder for each running attempt that has no `cwd` of its own, or is isolated
 kept/     those of failed attempts, where KEEP_WORK says so
 session, spool/   see `agent.inheritance`
+
+What tasks write is nobody else's: into these folders only the agent's user can go.
 """
 
 import contextlib
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent import leftovers
+from agent.folders import OURS_ALONE
 from agent.removal import remove
 
 
@@ -51,15 +54,18 @@ def hold(state_dir: str) -> Iterator[State]:
                 f"another agent uses the folder {state_dir!r}. Two agents on one machine need two: "
                 f"start this one with STATE_DIR={state_dir}2"
             ) from error
-        work = root / "work"
+        work, kept = root / "work", root / "kept"
         try:
             own_id = _id(root)
             leftovers.end(own_id)
             remove(work)
             work.mkdir(exist_ok=True)
+            for folder in (work, kept):  # one of an agent from before may be open to all
+                with contextlib.suppress(FileNotFoundError):
+                    folder.chmod(OURS_ALONE)
         except OSError as error:
             raise _unusable(state_dir, error) from error
-        yield State(root, work, root / "kept", own_id)
+        yield State(root, work, kept, own_id)
     finally:
         os.close(lock)
 

@@ -152,7 +152,8 @@ async def _prepare(settings: Settings, url: str) -> bool:
 def _serve(settings: Settings, url: str, data_dir: Path, *, guarded: bool) -> None:
     metrics = data_dir / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)
-    metrics.mkdir(parents=True)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    metrics.mkdir()
     os.environ.update(
         DATABASE_URL=url, PROMETHEUS_MULTIPROC_DIR=str(metrics), DW_MAIN_PID=str(os.getpid())
     )

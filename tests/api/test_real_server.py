@@ -305,3 +305,10 @@ async def test_what_is_wrong_with_the_settings_is_one_line(
     *_, last = error.decode().splitlines()  # before it, what was done to a new database
     assert last.startswith("cannot start: ")
     assert word in last
+
+
+async def test_the_data_folder_is_closed_to_others(database_url: str, short_folder: Path) -> None:
+    """Also where PostgreSQL is elsewhere, and it holds no more than the workers' figures."""
+    data = short_folder / "data"
+    async with started(database_url, data, WORKERS="1"):
+        assert data.stat().st_mode & 0o777 == 0o700

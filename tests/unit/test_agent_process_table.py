@@ -1,5 +1,6 @@
 """Processes are told apart and found, whatever they call themselves and whoever their parent is."""
 
+import asyncio
 import errno
 import os
 import resource
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from agent import process_table, state
+from agent.folders import Folders
 from agent.process_table import Group, Mark, Seen, Table
 
 _MARK = Mark(b"0123", b"7", b"1")
@@ -162,3 +164,21 @@ def test_a_folder_keeps_its_id(tmp_path: Path) -> None:
     assert ids[3] == ids[4]
     assert len(set(ids)) == 3
     assert all(len(bytes.fromhex(one)) == 16 for one in ids)
+
+
+def test_what_tasks_write_is_closed_to_others(tmp_path: Path) -> None:
+    """Sources, logs, what a test downloads: other users of the machine have no business there.
+
+    Folders of an agent from before were open; what it kept may lie there for long.
+    """
+    for name in ("work", "kept"):
+        (tmp_path / name).mkdir(mode=0o755)
+    with state.hold(str(tmp_path)) as held:
+        assert [path.stat().st_mode & 0o777 for path in (held.work, held.kept)] == [0o700] * 2
+        held.kept.rmdir()
+        folders = Folders(held.work, held.kept)
+        folder = folders.take()
+        (folder.path / "x").touch()
+        asyncio.run(folders.keep(folder, "1.1"))
+        assert (held.kept / "1.1" / "x").exists()
+        assert held.kept.stat().st_mode & 0o777 == 0o700
