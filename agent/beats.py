@@ -92,10 +92,12 @@ class Beats:
             self._parked = None
         if compare:
             self._compared = (session, sent_s)
+        # A reply brings no more than some MB: what is left of it comes with the next ones.
+        self._compare = self._compare or bool(reply.redeliver)
         self._session.proven(sent_s, reply.lease_s)
         self._flush_ms = reply.flush_ms
         news = self._heard(reply, session)
-        if last and compare:
+        if last and compare and not reply.redeliver:
             self.drain_compared.set()
         if not news:
             await asyncio.sleep(calm_s(self._boot_clock() - sent_s))

@@ -28,11 +28,10 @@ from api.session import Session
 from api.store import claims as store
 from api.store.claims import Claimed
 from api.store.tasks import Queued
-from api.waiters import LaneSet, Line, Waiter, deal, deal_slots
+from api.waiters import MOST_ROWS, LaneSet, Line, Waiter, deal, deal_slots
 
 Watched = Callable[[Coroutine[None, None, list[Claimed]]], Awaitable[list[Claimed]]]
 
-_MOST_ROWS = 1000
 _STATEMENTS = 2
 _LOOK_AGAIN_S = (0.75, 1.25)
 _HEADS_SHARE = 20  # at most one part in so many of the time goes to looks without floors
@@ -207,10 +206,10 @@ class Claims:
 
     async def _serve(self, kept: Kept, lanes: LaneSet, line: Line) -> None:
         """Fill the places of those who wait for the same lanes with one statement."""
-        waiters = line.take(_MOST_ROWS)
+        waiters = line.take(line.most)
         if not waiters:
             return
-        places = deal(waiters, _MOST_ROWS)
+        places = deal(waiters, line.most)
         line.begin(waiters)
         claimed: list[tuple[int, Queued, Claimed]] = []
         try:
@@ -224,12 +223,20 @@ class Claims:
         given: dict[Waiter, list[Claimed]] = {waiter: [] for waiter in waiters}
         for place, _, task in sorted(claimed, key=itemgetter(0)):
             given[places[place]].append(task)
+        cut = len(claimed) == store.ALWAYS_FIT < len(places)  # or just so many are there
+        line.most = 2 * len(claimed) if cut else min(2 * line.most, MOST_ROWS)
+        if cut:  # there is more, also for who would not wait
+            for waiter in [waiter for waiter, tasks in given.items() if not tasks]:
+                del given[waiter]
+                self._lines.join(waiter)
         self._answer(line, given)
-        if len(claimed) == len(places):
+        if cut or len(claimed) == len(places):
             line.woken = True  # there is more
         elif not line.woken and len(self._floors.of(lanes)) > 1:
             self._look_soon(lanes, line)
         self._lines.looked(lanes, line)
+        if cut:
+            await self._find_left(kept, lanes)
 
     async def _claim(
         self, kept: Kept, lanes: LaneSet, places: list[Waiter]
@@ -250,6 +257,19 @@ class Claims:
         CLAIMED.inc(len(claimed))
         self._notices.tasks_moved(task.id for _, _, task in claimed)
         return claimed
+
+    async def _find_left(self, kept: Kept, lanes: LaneSet) -> None:
+        """Tell where queues begin of which a statement locked more than it took.
+
+        Who passed by them meanwhile believes that the queue begins behind them.
+        """
+        try:
+            heads = await store.queue_heads(await kept.get(), lanes)
+        except Exception as error:  # noqa: BLE001 - the look of every second finds them, too
+            _log.warning("cannot look at the queues: %r", error)
+            await kept.give_back()
+        else:
+            self._notices.tasks_queued(heads)
 
     def lend(self, lane: int, most: int) -> Loan:
         """Find those who are parked in this process for tasks of a lane, about to be stored.

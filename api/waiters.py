@@ -10,6 +10,9 @@ from api.store.claims import Claimed
 
 LaneSet = tuple[int, ...]
 
+MOST_ROWS = 1000
+"""That one statement claims."""
+
 
 class Waiter:
     """One request for tasks. It looks once, together with others, and is parked if it may wait."""
@@ -88,6 +91,8 @@ class Line:
         """Statements under way for it."""
         self.woken = False
         """There may be tasks that no statement for this line has seen."""
+        self.most = MOST_ROWS
+        """Places that the next statement fills: fewer for a while after one met large tasks."""
         self.tries = 0
         """Looks since the last wake-up because a neighbour may have hidden something."""
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date
-from operator import attrgetter
 
 import msgspec
 from asyncpg import Record
@@ -14,9 +13,22 @@ from api.store.tasks import Queued, isolation_of
 from schema.claims import ClaimedTask
 from schema.lease import Lease, sign
 from schema.sessions import Held
-from schema.tasks import Isolation, Submission
+from schema.tasks import (
+    MAX_COMMAND_BYTES,
+    MAX_ENV_BYTES,
+    MAX_SECRET_BYTES,
+    Isolation,
+    Submission,
+)
 
 _SQL = load("claims")
+MOST_BYTES = 8 * 1024 * 1024
+"""Of the commands and variables of one reply, about; secrets count as the most that they may be. A
+thousand tasks as large as they may be were a reply of 700 MB."""
+
+ALWAYS_FIT = MOST_BYTES // (MAX_COMMAND_BYTES + MAX_ENV_BYTES + MAX_SECRET_BYTES)
+"""So many tasks are not more, however large they are."""
+
 _decode_env = msgspec.json.Decoder(dict[str, str]).decode
 _encode_env = msgspec.json.Encoder().encode
 
@@ -81,9 +93,15 @@ def _claimed(row: Record, first: int) -> Claimed:
 
 
 async def claim_many(
-    connection: Connection, floors: Sequence[Queued], sessions: Sequence[int | None]
+    connection: Connection,
+    floors: Sequence[Queued],
+    sessions: Sequence[int | None],
+    most_bytes: int = MOST_BYTES,
 ) -> list[tuple[int, Queued, Claimed]]:
     """Claim at most one task for each place in `sessions`, the best task for the first place.
+
+    Where all these have more than `most_bytes`, only the first ALWAYS_FIT are claimed. The others
+    were locked for a moment: who claims has to tell where the queues begin.
 
     Returns (place from 0, where the task was queued, task); `None` stands for an agent of the
     compatible routes.
@@ -94,6 +112,8 @@ async def claim_many(
         [floor.priority for floor in floors],
         [floor.queue_seq for floor in floors],
         sessions,
+        most_bytes,
+        ALWAYS_FIT,
     )
     return [(row[0], Queued(row[1], row[2], row[3]), _claimed(row, 4)) for row in rows]
 
@@ -117,7 +137,12 @@ async def held_by_many(connection: Connection, sessions: Sequence[int]) -> list[
     return [Holding(sorted(held[session]), session in draining) for session in sessions]
 
 
-async def redeliver(connection: Connection, session: int, tasks: Sequence[int]) -> list[Claimed]:
-    """Those of the tasks that the session holds, by number, as its claims gave them."""
-    rows = await connection.fetch(_SQL["redeliver"], session, tasks)
-    return sorted((_claimed(row, 0) for row in rows), key=attrgetter("id"))
+async def redeliver(
+    connection: Connection, session: int, tasks: Sequence[int], most_bytes: int = MOST_BYTES
+) -> list[Claimed]:
+    """Those of the tasks that the session holds, by number, as its claims gave them.
+
+    The first ones, up to the one that brings them to `most_bytes`.
+    """
+    rows = await connection.fetch(_SQL["redeliver"], session, tasks, most_bytes)
+    return [_claimed(row, 0) for row in rows]

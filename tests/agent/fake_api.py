@@ -73,6 +73,7 @@ class FakeApi:
         self.cancelled: set[Held] = set()
         self.drain = False
         self.flush_ms = 5000
+        self.redeliver_most = 1000
         self.chunks: dict[tuple[Held, str], dict[int, bytes]] = defaultdict(dict)
         self.marks: list[list[marks.Mark]] = []
         self.results: dict[Held, list[Result]] = defaultdict(list)
@@ -205,6 +206,7 @@ class FakeApi:
             redeliver: list[ClaimedTask] = []
             if held is not None:
                 redeliver = [task for key, task in owned.items() if key not in held]
+                del redeliver[self.redeliver_most :]
                 cancel |= set(held) - set(owned)
             wishes = cancel - set(body.cancelling) or redeliver
             if wishes or (self.drain and not body.draining) or self.flush_ms != flush_ms:

@@ -131,6 +131,20 @@ async def test_a_lost_claim_reply_costs_one_beat(fake: FakeApi, start_agent: Sta
     assert fake.log(task) == b"once\n"
 
 
+async def test_a_reply_that_could_not_hold_all_is_followed_by_the_next(
+    fake: FakeApi, start_agent: StartAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a lost claim gave may be too much for one beat: it compares until nothing is missing."""
+    monkeypatch.setattr("agent.beats.COMPARE_S", 1000)
+    fake.redeliver_most = 1
+    fake.faults["/claims"].append(lose)
+    tasks = [fake.add(f"echo {number}") for number in range(3)]
+    async with start_agent(slots=3):
+        for task in tasks:
+            await fake.result(task)
+    assert [fake.given[task, 1] for task in tasks] == [1, 1, 1]
+
+
 async def test_a_late_claim_reply_after_redelivery_runs_once(
     fake: FakeApi, start_agent: StartAgent, tmp_path: Path
 ) -> None:

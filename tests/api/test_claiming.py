@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import msgspec
 import pytest
 
 from tests.api.conftest import StartApi
@@ -266,3 +267,61 @@ async def test_a_claim_of_nothing_is_refused(api: Api) -> None:
     session = await api.open("nothing-wanted")
     reply = await api.call("POST", "/claims", json={"session": session, "slots": 0})
     reply.problem(400, "slots", "ahead")
+
+
+_LARGE = {str(number): "x" * 131_000 for number in range(4)}
+
+
+async def test_a_reply_has_a_bound_in_bytes(api: Api) -> None:
+    """Its session asks again for the rest, and nobody is told that the queue is empty.
+
+    Of those who ask at the same time, too, each is given something.
+    """
+    numbers = [await api.submit(needs=["large"], env=_LARGE) for _ in range(40)]
+    sessions = [await api.open("large") for _ in range(3)]
+    given = [await api.claim(sessions[0], slots=1000)]
+    assert [task.id for task in given[0]] == numbers[: len(given[0])]
+    assert 5_000_000 < sum(len(msgspec.json.encode(task)) for task in given[0]) < 8_500_000
+    given += await asyncio.gather(*(api.claim(session, slots=1000) for session in sessions))
+    while more := await api.claim(sessions[0], slots=1000):
+        given.append(more)
+    assert all(given[:4])
+    assert sorted(task.id for tasks in given for task in tasks) == numbers
+
+
+async def test_what_a_large_claim_left_is_not_passed_by(
+    start_api: StartApi, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its statement locks more than it takes.
+
+    A neighbour's that is over after it has passed by all that, and believes that nothing is there.
+    """
+    monkeypatch.setattr("api.claims._LOOK_AGAIN_S", (60, 60))
+    async with start_api() as api:
+        numbers = [await api.submit(needs=["left"], env=_LARGE) for _ in range(25)]
+        last = await api.submit(needs=["left"])
+        one, other = await api.open("left"), await api.open("left")
+        await database.execute("""
+            CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
+                PERFORM pg_advisory_xact_lock_shared(CASE WHEN NEW.env IS NULL THEN 8 ELSE 7 END);
+                RETURN NEW; END';
+            CREATE TRIGGER wait BEFORE UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION wait();
+            SELECT pg_advisory_lock(7), pg_advisory_lock(8)""")
+        async with asyncio.TaskGroup() as group:
+            large = group.create_task(api.claim(one, slots=25))
+            await _waiting(database, 1)
+            passing = group.create_task(api.claim(other, slots=25))
+            await _waiting(database, 2)
+            await database.execute("SELECT pg_advisory_unlock(7)")
+            taken = len(await large)
+            await database.execute("SELECT pg_advisory_unlock(8)")
+        assert 0 < taken < 25
+        assert [task.id for task in passing.result()] == [last]
+        (after,) = await eventually(lambda: api.claim(other), bool)
+        assert after.id == numbers[taken]
+
+
+async def _waiting(database: asyncpg.Connection, many: int) -> None:
+    """Await that so many statements wait for a lock."""
+    count = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    await eventually(lambda: database.fetchval(count), lambda waiting: waiting == many)

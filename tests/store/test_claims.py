@@ -1,15 +1,19 @@
 """Claims: the best task first, nobody waits for a neighbour, nobody gets what he cannot run."""
 
 import random
+from typing import Any
 
 import asyncpg
 import pytest
 
+from api.sealing import Seals
 from api.store import claims as store
 from api.store import results as result_store
 from api.store import sessions as session_store
-from api.store.tasks import Queued
+from api.store import tasks as task_store
+from api.store.tasks import Queued, needs_of
 from schema.lease import Lease, verify
+from schema.tasks import MAX_SECRET_BYTES, Submission
 from tests.store.support import claim, ended, get, lanes_of, running, session, submit
 
 Pair = tuple[asyncpg.Connection, asyncpg.Connection]
@@ -166,3 +170,53 @@ async def test_a_wish_to_drain_is_told_with_what_is_held(
     assert await session_store.drain_agent(connection, "drains", "tester") == [one]
     held = await store.held_by_many(connection, [other, one])
     assert [(each.drain, len(each.tasks)) for each in held] == [(False, 0), (True, int(holds))]
+
+
+async def test_a_claim_of_too_many_bytes_brings_the_first_few(
+    connection: asyncpg.Connection,
+) -> None:
+    """A thousand tasks may have 0.7 MB each: what is over stays in the queue, in its order.
+
+    The sizes are those before TOAST packs them.
+    """
+    owner = await session(connection)
+    fields: list[dict[str, Any]] = [{"command": f": {'x' * 5000}"}, {"env": {"A": "x" * 5000}}]
+    numbers = [await submit(connection, needs=("bytes",), **fields[turn % 2]) for turn in range(30)]
+    lane = await lanes_of(connection, "bytes")
+    floors = await store.queue_heads(connection, [lane])
+    given: list[list[int]] = []
+    for most_bytes in (100_000, 90_000, 45_000):
+        claimed = await store.claim_many(connection, floors, [owner] * 90, most_bytes)
+        given.append([task.id for _, _, task in sorted(claimed)])
+    few = store.ALWAYS_FIT
+    assert given == [numbers[:few], numbers[few : 2 * few], numbers[2 * few :]]
+
+
+async def test_secrets_count_among_a_claims_bytes(connection: asyncpg.Connection) -> None:
+    """They go into the reply, though they are stored apart: as the most that they may be."""
+    owner = await session(connection)
+    tasks = [
+        Submission(command="true", needs=("bytes-secret",), secrets={"A": "x" * 5000})
+        for _ in range(20)
+    ]
+    needs = needs_of(tasks[0])
+    lane = await lanes_of(connection, *needs)
+    seals = Seals([b"k" * 32])
+    await task_store.submit_many(connection, tasks, {needs: lane}, [None] * 20, "tester", seals)
+    floors = await store.queue_heads(connection, [lane])
+    few = await store.claim_many(connection, floors, [owner] * 20, 19 * MAX_SECRET_BYTES)
+    assert len(few) == store.ALWAYS_FIT
+
+
+async def test_what_is_delivered_again_stops_at_the_same_bytes(
+    connection: asyncpg.Connection,
+) -> None:
+    """What several claims gave and nobody received comes in as many beats."""
+    mine = await session(connection)
+    numbers = [
+        (await running(connection, mine, needs=f"again-{size}", command=f": {'x' * size}")).id
+        for size in (3000, 2000, 1000)
+    ]
+    again = await store.redeliver(connection, mine, numbers, 4000)
+    assert [task.id for task in again] == numbers[:2]
+    assert [task.id for task in await store.redeliver(connection, mine, numbers, 1)] == numbers[:1]

@@ -68,10 +68,11 @@ _DAY = "'2026-05-17'::date"
 _ONES = "ARRAY[7]::bigint[], ARRAY[1], ARRAY[0]::bigint[], ARRAY[0]::bigint[]"
 _KEYS = "ARRAY[7]::bigint[], ARRAY[1], ARRAY[1]::smallint[], ARRAY[0]::bigint[]"
 _HOT = [
-    ("claims", "claim_many", f"{_FLOORS}, ARRAY[1, 2]::bigint[]", {"tasks_queue", "tasks_pkey"}),
+    ("claims", "claim_many", f"{_FLOORS}, ARRAY[1, 2]::bigint[], 9, 9",
+     {"tasks_queue", "tasks_pkey"}),
     ("claims", "queue_heads", f"ARRAY[{_LANE}]", {"tasks_queue"}),
     ("claims", "held_by_many", "ARRAY[7]::bigint[]", {"tasks_held"}),
-    ("claims", "redeliver", "7, ARRAY[7]::bigint[]", set()),  # by either index
+    ("claims", "redeliver", "7, ARRAY[7]::bigint[], 9", set()),  # by either index
     ("results", "finish_many", f"{_RESULT}, 5", {"tasks_pkey"}),
     ("results", "ended_before", "ARRAY[7]::bigint[], ARRAY[1], ARRAY[1]::bigint[], ARRAY['exit']",
      {"tasks_pkey", "attempts_pkey"}),
@@ -137,7 +138,7 @@ async def test_a_claim_reads_the_queue_in_its_order(busy: asyncpg.Connection) ->
     """Sorting a lane of a hundred thousand tasks for each claim would be the end of it."""
     explained = await busy.fetchval(
         f"EXPLAIN (FORMAT JSON) {load('claims')['claim_many']}",
-        [_LANE, _LANE + 1], [5, 5], [0, 0], [1] * 16,
+        [_LANE, _LANE + 1], [5, 5], [0, 0], [1] * 16, 9, 9,
     )  # fmt: skip
     nodes = list(_nodes(json.loads(explained)[0]["Plan"]))
     (lock,) = [node for node in nodes if node["Node Type"] == "LockRows"]
