@@ -197,7 +197,7 @@ async def _services(settings: Settings, database: Database) -> Services:
         pulled=PulledAttempts(database),
         audience=Audience(settings.max_viewers, settings.max_viewers_per_token),
         live=live,
-        groups=Groups(live),
+        groups=Groups(live, settings.max_header_bytes),
         pulled_logs=PulledLogs(database, settings.max_log_bytes),
         cut_marks=cut_marks,
         seals=seals,

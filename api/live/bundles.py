@@ -10,6 +10,9 @@ from api.live.group_tails import GroupTail
 from api.live.steps import STEP_BYTES, Step, Streams
 
 _AHEAD = 16  # tasks that are looked at together
+_MOST_NEW = 64
+"""Tasks that a bundle begins or ends: a position that all of a sudden were longer than a request's
+headers may be could not be sent back."""
 
 
 class Bundle(Struct, frozen=True):
@@ -55,14 +58,16 @@ class _Made:
         self._frames: list[bytes] = []
         self._outputs: list[bytes] = []
         self._size = 0
+        self._new = 0
 
     @property
     def full(self) -> bool:
-        return self._size >= STEP_BYTES
+        return self._size >= STEP_BYTES or self._new >= _MOST_NEW
 
     def add(self, task: int, step: Step, before: int | None, after: int | None) -> None:
         """Output of several tasks goes into one event; all else ends it, and has its own."""
         self._size += len(step.json)
+        self._new += step.position.told == "end" or not self.walk.knows(task)
         if step.name == "output":
             self._outputs.append(step.json)
         else:

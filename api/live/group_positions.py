@@ -110,6 +110,10 @@ class Walk:
         """Where it is in a task whose end was not told."""
         return self._within.get(task, Position())
 
+    def knows(self, task: int) -> bool:
+        """Whether it has a place in a task whose end was not told."""
+        return task in self._within
+
     def move(self, task: int, to: Position, before: int | None, after: int | None) -> None:
         """One task went on; `before` and `after` are its neighbours in the group."""
         self._known += task not in self._within

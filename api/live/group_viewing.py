@@ -70,7 +70,10 @@ class _Head:
 async def view_group(
     groups: Groups, group: GroupTail, position: GroupPosition, first: bytes, streams: Streams
 ) -> AsyncGenerator[bytes, None]:
-    """Events of a group that is watched, from a position on, until all tasks have ended."""
+    """Events of a group that is watched, from a position on, until all tasks have ended.
+
+    Or until so many run that the position grows too long: who brings that one is refused.
+    """
     loop = asyncio.get_running_loop()
     until = loop.time() + longest_s()
     yield events.HELLO
@@ -90,7 +93,7 @@ async def view_group(
             position = bundle.position
             # What changed while it was made comes first: behind an end nothing of a task follows.
             yield b"".join(head.events()) + bundle.frame
-            if position.all_told:
+            if position.all_told or len(str(position)) > groups.most_chars:
                 return
             if not bundle.full:
                 await asyncio.sleep(_PACE_S)

@@ -21,6 +21,10 @@ _SHARE = 20
 """One part in so many of the time, at most, is spent looking at one group: ten thousand members
 take 30 ms each time."""
 
+_OTHER_HEADERS = 6144
+"""Bytes: 2 KiB for a token or a cookie and the like, and for what one more bundle adds (64 tasks of
+up to 29 characters, and longer offsets of some hundred others)."""
+
 _KEPT_BYTES = 8 * 1024 * 1024
 _AT_ONCE = 8
 _log = logging.getLogger(__name__)
@@ -29,8 +33,11 @@ _log = logging.getLogger(__name__)
 class Groups:
     """All groups that are watched at one process."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, max_header_bytes: int) -> None:
+        """`max_header_bytes`: of a request, in which a viewer says where he was."""
         self.live = live
+        self.most_chars = max_header_bytes - _OTHER_HEADERS
+        """A position that is longer is the last one: one bundle more would have no room."""
         self._groups: dict[str, GroupTail] = {}
         self._work = asyncio.Event()
         self._states = itertools.count()

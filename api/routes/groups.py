@@ -192,7 +192,8 @@ async def watch(
     """What all tasks of a group wrote and write, until all have ended.
 
     Events as for a task, with its number in each; `group` tells how many stand where, and `done`
-    that all have ended. With `tail`, tasks that have ended are left out. At most 10,000 tasks.
+    that all have ended. With `tail`, tasks that have ended are left out. At most 10,000 tasks, of
+    which some 4,000 may run at a time.
     """
     name = name_in(name)
     found = services(request)
@@ -216,6 +217,13 @@ async def watch(
                 return Response(None, status_code=HTTPStatus.NO_CONTENT)
         else:
             position, first = await group_viewing.first_group_position(group, tail, streams)
+        if (chars := len(str(position))) > found.groups.most_chars:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"too many tasks of group {name!r} run to be watched together: a place in all their"
+                f" logs takes {chars} characters, and a request has room for"
+                f" {found.groups.most_chars} (MAX_HEADER_BYTES)",
+            )
         events = group_viewing.view_group(found.groups, group, position, first, streams)
         return EventStream(events, over, holding.pop_all())
 

@@ -10,7 +10,7 @@ from api.live import bundles, group_tails, group_viewing
 from api.live.bundles import Bundle
 from tests.api.conftest import StartApi
 from tests.api.events import Viewer, watched
-from tests.api.server import Api, eventually
+from tests.api.server import Api, chunk, eventually
 from tests.api.writers import Writer, until, writer
 
 
@@ -289,3 +289,36 @@ async def test_counts_are_told_though_nothing_else_happens(
             )
         await api.call("POST", f"/tasks/{numbers[2]}/cancel")
         await until(viewer, _done)
+
+
+async def test_who_would_need_too_long_a_position_is_refused_before_it_is(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes back in a header: a viewer whose one is too long could never come back.
+
+    His stream ends while the position still fits, and what he is told then, `dw watch` understands.
+    """
+    monkeypatch.setattr(bundles, "STEP_BYTES", 10**7)  # however much a bundle may hold
+    most = 8192
+    async with start_api(max_header_bytes=most) as api:
+        body = [{"command": "true", "group": "wide", "needs": ["wide"]} for _ in range(400)]
+        assert (await api.post("/tasks", body)).status == 201
+        session = await api.open("wide", slots=400)
+        tasks = await api.claim(session, slots=400)
+        assert len(tasks) == 400
+        chunks = [chunk(task.lease, b"x\n", at=1) for task in tasks]
+        assert set(await api.report(session, chunks)) == {"ok"}
+        viewer = Viewer(api, _live("wide"))
+        async with asyncio.timeout(20):
+            await viewer.watch()
+        assert viewer.over
+        assert not viewer.named("done")
+        assert viewer.last_id is not None
+        room = most - 6144
+        assert room < len(viewer.last_id) < room + 64 * 10  # of which each takes some 8 here
+        for path, headers in (
+            (_live("wide"), {"Last-Event-ID": viewer.last_id}),
+            (_live("wide", "?tail=1"), {}),
+        ):
+            reply = await api.call("GET", path, headers=headers)
+            reply.problem(422, "too many tasks of group 'wide' run", "MAX_HEADER_BYTES")
