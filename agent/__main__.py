@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent import guardian, limits, settings, state
 from agent.link import Link
+from schema.release import version
 from schema.sessions import MAX_SLOTS
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument(
         "slots", type=_slots, nargs="?", default=os.cpu_count() or 1, help="tasks at a time"
     )
+    parser.add_argument("--version", "-V", action="version", version=f"agent {version()}")
     slots = parser.parse_args().slots
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
     try:

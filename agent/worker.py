@@ -6,7 +6,6 @@ import logging
 import sys
 import time
 from collections.abc import Iterable
-from importlib import metadata
 
 from agent import linux
 from agent.api_client import ApiClient, ApiError
@@ -30,6 +29,7 @@ from agent.spooler import Spooler
 from agent.state import State
 from agent.trees import Trees
 from schema.claims import ClaimedTask
+from schema.release import version
 from schema.sessions import BeatReply, Held, SessionOpen
 
 log = logging.getLogger("agent")
@@ -38,13 +38,6 @@ _REPORTS_IN_FLIGHT = 2
 _REQUEST_SHARE = 8  # one part in so many of the memory for unsent output
 _DISK_S = 1.0  # between two looks, some 2 us each
 _QUEUED_MOST_S = 5.0  # claimed ahead and still not started: others may be idle
-
-
-def _version() -> str:
-    try:
-        return metadata.version("distributed-worker")
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return "source"
 
 
 class Worker:
@@ -83,7 +76,7 @@ class Worker:
             agent=settings.agent_name,
             labels=(*settings.labels, *launcher.labels),
             slots=slots,
-            version=_version(),
+            version=version(),
             keeps_secrets=True,
         )
         self._note = SessionNote(state.root / "session", api_url, state.id)

@@ -1,5 +1,6 @@
 """`python -m api`: settings, database, migrations, then Granian's workers, all on one port."""
 
+import argparse
 import asyncio
 import ctypes
 import logging
@@ -33,6 +34,7 @@ from api.postgres import EmbeddedPostgres, PostgresStartError
 from api.sealing import seals_of
 from api.settings import Settings, SettingsError
 from api.store import tokens as token_store
+from schema.release import version
 
 _KILL_TIMEOUT_S = 10
 _BACKLOG = 4096
@@ -94,6 +96,11 @@ def worker_app() -> Callable[..., Awaitable[None]]:
 
 def main() -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        "api", description="Serve the API. The environment says how: see docs/settings.md."
+    )
+    parser.add_argument("--version", "-V", action="version", version=f"api {version()}")
+    parser.parse_args()
     postgres: EmbeddedPostgres | None = None
     multiprocessing.set_start_method("spawn")  # forked workers would inherit locks of our threads
     try:

@@ -62,6 +62,7 @@ from api.submitting import Submitting
 from api.tokens import Tokens
 from api.watched import Watched
 from api.writing import Writer
+from schema.release import version
 
 T = TypeVar("T")
 
@@ -99,7 +100,7 @@ def create_app(settings: Settings | None = None) -> Front:
         request_max_body_size=None,  # api.bodies reads bodies, and names the limit
         openapi_config=OpenAPIConfig(
             title="distributed-worker",
-            version="0.1.0",
+            version=version(),
             description="Hand over shell tasks; agents run them and send back results and logs. "
             "Errors are `application/problem+json` (RFC 9457).",
             openapi_router=Router("/schema", route_handlers=[], opt=READ, include_in_schema=False),

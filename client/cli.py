@@ -110,6 +110,14 @@ def _color(ctx: click.Context, _: click.Parameter, when: str | None) -> None:
         ctx.color = {"always": True, "never": False}.get(when)
 
 
+def _tell_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from schema.release import version  # noqa: PLC0415 - 20 ms that others do not need
+
+        click.echo(f"dw {version()}")
+        ctx.exit()
+
+
 def _color_option() -> click.Option:
     return click.Option(
         ["--color"],
@@ -133,7 +141,17 @@ def _with_color(command: click.Command) -> click.Command:
 
 @click.group(
     cls=_LazyGroup,
-    params=[_color_option()],
+    params=[
+        _color_option(),
+        click.Option(
+            ["--version", "-V"],
+            is_flag=True,
+            callback=_tell_version,
+            expose_value=False,
+            is_eager=True,
+            help="Tell the version.",
+        ),
+    ],
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
