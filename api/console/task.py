@@ -7,10 +7,9 @@ from litestar.params import QueryParameter
 
 from api import access
 from api.console import page
-from api.problems import not_found
 from api.routes.explain import explanation
 from api.routes.services import services
-from api.routes.tasks import TaskId, in_full
+from api.routes.tasks import TaskId, in_full, no_attempt
 from schema.tasks import FINAL
 
 _Number = Annotated[int | None, QueryParameter(ge=1, le=2**31 - 1)]
@@ -26,7 +25,7 @@ async def show(
     async def collect() -> dict[str, Any]:
         task = await in_full(found, task_id)
         if attempt is not None and attempt > task.attempt:
-            raise not_found(f"task {task_id} has no attempt {attempt}")
+            raise no_attempt(task_id, attempt)
         earlier = {each.attempt: each for each in task.attempts or ()}
         run = earlier.get(attempt or 0, task)
         waits = task.status in {"pending", "scheduled"}

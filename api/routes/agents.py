@@ -145,7 +145,7 @@ async def drain(found: Services, name: str, who: str) -> DrainAsked:
         async with found.database.acquire() as connection:
             sessions = await session_store.drain_agent(connection, name, who)
     if not sessions:
-        raise not_found(f"no live agent has the name {name!r}")
+        raise not_found(f"there is no live agent {name!r}")
     found.notices.sessions_changed(sessions)
     return DrainAsked(len(sessions))
 

@@ -54,7 +54,7 @@ GroupName = Annotated[
 
 def no_group(name: str) -> ProblemError:
     """404 for a group."""
-    return not_found(f"no task names the group {name!r}")
+    return not_found(f"there is no group {name!r}")
 
 
 @get("/groups", tags=["groups"], opt=access.READ)

@@ -12,11 +12,11 @@ from api import access, members, pages, searching
 from api.access import Who, who_asks
 from api.contents import StreamContents, contents_of
 from api.positions import Position
-from api.problems import ProblemError, not_found
+from api.problems import ProblemError
 from api.reading import LogReader, Timestamps, View
 from api.routes.described import answers, header
 from api.routes.services import Services, services
-from api.routes.tasks import TaskId, no_task
+from api.routes.tasks import TaskId, no_attempt, no_task
 from api.searching import BadPatternError, Pattern
 from api.store import logs as store
 from api.store import one_moment
@@ -251,7 +251,7 @@ async def _contents(
             if not await task_store.get_many(connection, [task_id]):
                 raise no_task(task_id)
             if attempt is not None:
-                raise not_found(f"task {task_id} has no attempt {attempt}")
+                raise no_attempt(task_id, attempt)
             return []
         return await contents_of(connection, task_id, place, streams)
 

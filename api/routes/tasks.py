@@ -59,6 +59,11 @@ def no_task(number: int) -> ProblemError:
     return not_found(f"there is no task {number}")
 
 
+def no_attempt(number: int, attempt: int) -> ProblemError:
+    """404 for an attempt of a task that is there."""
+    return not_found(f"there is no attempt {attempt} of task {number}")
+
+
 @post(
     "/tasks",
     tags=["tasks"],
@@ -70,7 +75,7 @@ def no_task(number: int) -> ProblemError:
     ),
 )
 async def submit(request: Request[Any, Any, Any]) -> Submitted | list[Submitted]:
-    """Hand over one task, or an array of up to 10,000: all are stored, or none."""
+    """Hand over one task, or an array of up to `MAX_TASKS`: all are stored, or none."""
     found = services(request)
     sent = await bodies.decoded(request, _submissions, found.large)
     tasks = [sent] if isinstance(sent, Submission) else sent

@@ -76,7 +76,7 @@ async def revoke_token(request: Request[Any, Any, Any], name: FromPath[str]) -> 
             except TokenConflictError as error:
                 raise ProblemError(HTTPStatus.CONFLICT, str(error)) from None
     if revoked is None:
-        raise not_found(f"no token has the name {name!r}")
+        raise not_found(f"there is no token {name!r}")
     await found.tokens.change()
     return revoked
 

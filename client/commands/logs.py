@@ -9,7 +9,7 @@ import click
 import msgspec
 from msgspec import UNSET
 
-from client import outcome, render
+from client import outcome, render, stuck
 from client.client import Client
 from client.commands.logs_json import follow_json, write_pages
 from client.commands.near import group_hints, task_hints
@@ -81,7 +81,7 @@ def command(
             assert group is not None
             async with group_hints(dw, group):
                 return await _of_group(dw, group, stream, lines, following, as_json)
-        async with task_hints(dw):
+        async with task_hints(dw, task_id):
             if as_json and following:
                 return await follow_json(dw, task_id, stream, lines.tail)
             if as_json:
@@ -122,7 +122,10 @@ async def _of_group(
     if not following:
         async with dw.group_logs(group, stream=stream, lines=lines) as log:
             return await _write(log)
-    async with aclosing(dw.live_group(group, stream=stream, tail=lines.tail)) as events:
+    async with (
+        stuck.told(dw, stuck.OnceEach(complain), group=group),
+        aclosing(dw.live_group(group, stream=stream, tail=lines.tail)) as events,
+    ):
         return await (write_events(events, output=True) if as_json else _follow_group(events))
 
 
@@ -152,7 +155,8 @@ async def follow_here(
         write(data, err=where == "stderr")
 
     streams = (stream,) if stream else STREAMS
-    return await follow(dw, task_id, put, streams=streams, tail=tail, changed=changed)
+    async with stuck.told(dw, stuck.OnceEach(complain), ids=(task_id,)):
+        return await follow(dw, task_id, put, streams=streams, tail=tail, changed=changed)
 
 
 async def _follow_group(events: AsyncIterator[LiveEvent]) -> int:

@@ -24,12 +24,12 @@ async def group_hints(dw: Client, name: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def task_hints(dw: Client) -> AsyncIterator[None]:
-    """Around what asks for a task: where there is none, the error tells the newest number."""
+async def task_hints(dw: Client, *ids: int) -> AsyncIterator[None]:
+    """Around what asks for tasks: where there are none, the error tells the newest number."""
     try:
         yield
     except NotFoundError as error:
-        raise _better(error, await newest(dw)) from error
+        raise _better(error, await _newest(dw, max(ids))) from error
 
 
 @asynccontextmanager
@@ -41,11 +41,23 @@ async def agent_hints(dw: Client, name: str) -> AsyncIterator[None]:
         raise _better(error, await _agents(dw, name)) from error
 
 
-async def newest(dw: Client) -> str:
-    """Tell how far the numbers of tasks go; empty where that cannot be found out."""
+@asynccontextmanager
+async def token_hints(dw: Client, name: str) -> AsyncIterator[None]:
+    """Around what asks for a token: where there is none, the error names those that are near."""
+    try:
+        yield
+    except NotFoundError as error:
+        raise _better(error, await _tokens(dw, name)) from error
+
+
+async def _newest(dw: Client, wanted: int) -> str:
+    """How far the numbers of tasks go, where that is the reason."""
     with suppress(DwError):
         page = await dw.tasks(limit=1)
-        return f"the newest is {page.tasks[0].id}" if page.tasks else "there are none yet"
+        if not page.tasks:
+            return "there are none yet"
+        if page.tasks[0].id < wanted:
+            return f"the newest is {page.tasks[0].id}"
     return ""
 
 
@@ -67,6 +79,15 @@ async def _agents(dw: Client, wanted: str) -> str:
         if near := near_names(wanted, names):
             return f"did you mean {' or '.join(map(render.one_line, near))}?"
         return "`dw agents` lists them" if names else "there are no agents"
+    return ""
+
+
+async def _tokens(dw: Client, wanted: str) -> str:
+    with suppress(DwError):
+        names = [token.name for token in await dw.tokens()]
+        if near := near_names(wanted, names):
+            return f"did you mean {' or '.join(map(render.one_line, near))}?"
+        return "`dw token ls` lists them" if names else "there are none"
     return ""
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from client import settings
 from client.client import Client
-from client.commands.near import newest
+from client.commands.near import task_hints
 from client.errors import (
     DeniedError,
     DwError,
@@ -151,11 +151,11 @@ async def each(dw: Client, ids: Iterable[int], act: Callable[[int], Awaitable[No
     code = 0
     for task_id in ids:
         try:
-            await act(task_id)
-        except NotFoundError:
-            hint = await newest(dw)
-            complain(f"task {task_id}: there is no such task{hint and f'; {hint}'}")
-            code = NotFoundError.exit_code
+            async with task_hints(dw, task_id):
+                await act(task_id)
+        except NotFoundError as error:
+            complain(str(error))
+            code = error.exit_code
         except DeniedError:
             raise
         except RefusedError as error:

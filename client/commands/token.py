@@ -7,6 +7,7 @@ import click
 
 from client import render
 from client.client import Client
+from client.commands.near import token_hints
 from client.commands.running import complain, console, json_option, run, write_json
 from schema.tokens import Role, Token
 
@@ -65,7 +66,8 @@ def revoke(name: str, as_json: bool) -> int:
     """Let a token do nothing any more, within seconds. Agents that use it lose their tasks."""
 
     async def main(dw: Client) -> int:
-        token = await dw.revoke_token(name)
+        async with token_hints(dw, name):
+            token = await dw.revoke_token(name)
         if as_json:
             write_json([token])
         else:

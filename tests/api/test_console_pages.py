@@ -113,7 +113,7 @@ async def test_a_task_says_what_it_is_and_why_it_waits(own_api: Api) -> None:
     assert log.attributes["data-attempt"] == "1"
     assert page.all("a", href=f"/tasks/{number}/logs?attempt=1")
     assert (
-        "has no attempt 7"
+        "there is no attempt 7"
         in (await look(api, f"/console/tasks/{number}?attempt=7", status=404)).text
     )
     assert "there is no task 98765" in (await look(api, "/console/tasks/98765", status=404)).text

@@ -118,7 +118,7 @@ async def test_a_bad_retry_is_named(api: Api, body: dict[str, object], word: str
 @pytest.mark.parametrize("name", ["nobody", "a%00b"])
 async def test_a_group_that_nobody_named(api: Api, act: str, name: str) -> None:
     """404, as for a look at it."""
-    (await api.call("POST", f"/groups/{name}/{act}")).problem(404, "no task names the group")
+    (await api.call("POST", f"/groups/{name}/{act}")).problem(404, "there is no group")
 
 
 async def test_groups_are_a_list_with_counts(own_api: Api) -> None:

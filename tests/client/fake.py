@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from aiohttp import web
 
-from schema.explain import Ended, Explanation
+from schema.explain import Ended, Explanation, Why
 from schema.logs import (
     AttemptBegun,
     LogLine,
@@ -67,6 +67,8 @@ class Fake:
         self.faults: list[Callable[[web.Request], Awaitable[web.StreamResponse | None]]] = []
         """Each is used up by one request; null lets it through."""
         self.on_request: Callable[[web.Request], None] = lambda request: None
+        self.why: tuple[Why, ...] = ()
+        """Of every task that waits."""
         self.too_many = False
         """No group can be followed."""
         self.url = ""
@@ -173,7 +175,9 @@ async def _list(request: web.Request) -> web.Response:
 def _known(request: web.Request) -> Task:
     task = request.app[FAKE].tasks.get(int(request.match_info["id"]))
     if task is None:
-        raise web.HTTPNotFound
+        detail = f"there is no task {request.match_info['id']}"
+        unknown = Problem(status=404, title="Not Found", detail=detail)
+        raise web.HTTPNotFound(text=msgspec.json.encode(unknown).decode())
     return task
 
 
@@ -304,7 +308,7 @@ async def _live_group(request: web.Request) -> web.StreamResponse:
     if fake.too_many:
         return problem(422, "Unprocessable Entity", "more than 10000 tasks")
     if not fake.scripts:
-        return problem(404, "Not Found", f"no task names the group {request.match_info['name']!r}")
+        return problem(404, "Not Found", f"there is no group {request.match_info['name']!r}")
     out = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await out.prepare(request)
     for frame in fake.scripts.pop(0):
@@ -319,9 +323,12 @@ async def _group_logs(request: web.Request) -> web.Response:
 
 
 async def _explain(request: web.Request) -> web.Response:
-    task = _known(request)
-    reason = Ended(text="It is over.", status=task.status, reason=None, finished_at=None)
-    return reply(Explanation(task.id, task.status, reason.text, (reason,)))
+    fake, task = request.app[FAKE], _known(request)
+    reasons: tuple[Why, ...] = fake.why
+    if task.status in FINAL:
+        reasons = (Ended(text="It is over.", status=task.status, reason=None, finished_at=None),)
+    text = " ".join(each.text for each in reasons)
+    return reply(Explanation(task.id, task.status, text, reasons))
 
 
 async def _cancel(request: web.Request) -> web.Response:
@@ -363,7 +370,7 @@ async def _group(request: web.Request) -> web.Response:
     fake, name = request.app[FAKE], request.match_info["name"]
     tasks = [task for task in fake.tasks.values() if task.group == name]
     if not tasks:
-        return problem(404, "Not Found", f"no task names the group {name!r}")
+        return problem(404, "Not Found", f"there is no group {name!r}")
     found = _counted(fake, name)
     if "slowest" in request.query:
         ran = sorted((task for task in tasks if task.run_s), key=lambda task: -(task.run_s or 0))
@@ -385,7 +392,7 @@ async def _cancel_group(request: web.Request) -> web.Response:
     fake, name = request.app[FAKE], request.match_info["name"]
     tasks = [task for task in fake.tasks.values() if task.group == name]
     if not tasks:
-        return problem(404, "Not Found", f"no task names the group {name!r}")
+        return problem(404, "Not Found", f"there is no group {name!r}")
     waits = [task for task in tasks if task.status in {"pending", "scheduled"}]
     runs = [task for task in tasks if task.status == "in_progress"]
     for task in waits:
@@ -457,7 +464,7 @@ async def _drain(request: web.Request) -> web.Response:
     fake, name = request.app[FAKE], request.match_info["name"].replace("%2F", "/")
     live = [one for one in fake.agents if one.agent == name and one.alive]
     if not live:
-        return problem(404, "Not Found", f"no live agent has the name {name!r}")
+        return problem(404, "Not Found", f"there is no live agent {name!r}")
     fake.agents = [
         msgspec.structs.replace(one, drain=one.drain or one in live) for one in fake.agents
     ]

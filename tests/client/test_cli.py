@@ -258,12 +258,26 @@ async def test_unknown_tasks(fake: Fake) -> None:
     fake.add(name="known")
     ended = await _dw(fake, "show", "9", "1")
     assert ended.code == 2
-    assert ended.err == "dw: task 9: there is no such task; the newest is 1\n"
+    assert ended.err == "dw: there is no task 9; the newest is 1\n"
     assert "known" in ended.out
     for words in (["logs", "9"], ["logs", "-f", "9"], ["wait", "9"]):
-        ended = await _dw(fake, *words)
-        assert ended.code == 2
-        assert "; the newest is 1" in ended.err
+        assert await _dw(fake, *words) == (2, "", "dw: there is no task 9; the newest is 1\n")
+    ended = await _dw(fake, "wait", "9", "8")
+    assert ended.err == "dw: there are no tasks 8, 9; the newest is 1\n"
+
+
+async def test_of_what_is_missing_in_a_task_that_is_there_the_newest_task_is_not_told(
+    fake: Fake,
+) -> None:
+    """It would read as if that was the newest attempt."""
+    fake.add()
+
+    async def answer(_: web.Request) -> web.Response:
+        return problem(404, "Not Found", "there is no attempt 4 of task 1")
+
+    fake.faults.append(answer)
+    ended = await _dw(fake, "logs", "1", "--attempt", "4")
+    assert ended == (2, "", "dw: there is no attempt 4 of task 1\n")
 
 
 @pytest.mark.parametrize(
@@ -278,7 +292,7 @@ async def test_an_unknown_group_names_what_is_near(fake: Fake, words: list[str])
     ended = await _dw(fake, *words, "nigthly-2026-11-24")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "dw: no task names the group 'nigthly-2026-11-24'; "
+        "dw: there is no group 'nigthly-2026-11-24'; "
         "did you mean nightly-2026-11-24 or nightly-2026-11-23?\n"
     )
     ended = await _dw(fake, *words, "zzz")
@@ -294,9 +308,9 @@ async def test_a_wait_shows_what_failed(fake: Fake) -> None:
     ended = await _dw(fake, "wait", "--group", "g")
     assert ended.code == 3
     assert f"task 2 failed (agent_lost)  lost one: {cause}" in ended.out
-    assert "1 succeeded, 1 failed by their machines, 1 cancelled in " in ended.out
+    assert "1 succeeded, 1 failed by their machines, 1 cancelled in 1m30s" in ended.out
     assert "dw logs 2" in ended.err
-    assert (await _dw(fake, "wait", "1")).code == 0
+    assert await _dw(fake, "wait", "1") == (0, "1 succeeded in 0.00 s\n", "")
     assert (await _dw(fake, "wait", "1", "7")).code == 2
     fake.add()
     assert (await _dw(fake, "wait", "4", "--at-most", "0.01s")).code == 6
@@ -516,10 +530,10 @@ async def test_draining_nobody(fake: Fake) -> None:
     """A typo is told."""
     ended = await _dw(fake, "agents", "drain", "nobody")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "dw: no live agent has the name 'nobody'; there are no agents\n"
+    assert ended.err == "dw: there is no live agent 'nobody'; there are no agents\n"
     fake.add_agent("farm-3")
     ended = await _dw(fake, "agents", "drain", "fram-3")
-    assert ended.err == "dw: no live agent has the name 'fram-3'; did you mean farm-3?\n"
+    assert ended.err == "dw: there is no live agent 'fram-3'; did you mean farm-3?\n"
 
 
 async def test_a_group_shows_failures_before_what_was_slow(fake: Fake) -> None:

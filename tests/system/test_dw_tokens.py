@@ -66,7 +66,7 @@ async def test_a_token_from_its_making_to_its_end(server: Running) -> None:
     assert denied.code == 2
     assert "is TOKEN set" in denied.err
     gone = await _dw(server, "token", "revoke", "nobody")
-    assert (gone.code, gone.err) == (2, "dw: no token has the name 'nobody'\n")
+    assert (gone.code, gone.err) == (2, "dw: there is no token 'nobody'\n")
 
 
 async def test_json_is_for_programs(server: Running) -> None:
