@@ -5,7 +5,7 @@ from datetime import datetime
 
 from client.outcome import verdict
 from schema.logs import TaskEnded
-from schema.tasks import FINAL, StreamLog, Task
+from schema.tasks import FINAL, Attempt, StreamLog, Task
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -93,6 +93,19 @@ def run_time(task: Task, now: datetime) -> str:
     if task.started_at is None or (task.status in FINAL and task.finished_at is None):
         return ""
     return duration(((task.finished_at or now) - task.started_at).total_seconds())
+
+
+def attempt(one: Attempt) -> str:
+    """Tell how an earlier attempt ended: `exit 3 after 12.3 s on farm-1`."""
+    how = {"exit": f"exit {one.exit_code}", "signal": f"signal {one.signal}"}
+    parts = [how.get(one.reason or "", one.reason or "unknown end")]
+    if one.run_s is not None:
+        parts.append(f"after {duration(one.run_s)}")
+    if one.agent:
+        parts.append(f"on {one_line(one.agent)}")
+    if one.message:
+        parts.append(f"({one_line(one.message)})")
+    return " ".join(parts)
 
 
 def log_line(log: StreamLog) -> str:

@@ -74,6 +74,7 @@ class Transport:
         self._patience = patience
         self._notice = notice
         self._answered = False
+        self._away = False
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=_trusting(ca_file)),
             headers={"Authorization": f"Bearer {token}"} if token else None,
@@ -138,6 +139,7 @@ class Transport:
             raise UnreachableError(self.url, error) from error
         if reply.status in _OK:
             self._answered = True
+            self._away = False
             return reply
         async with reply:
             raise await _error(reply, self.url)
@@ -163,7 +165,8 @@ class Transport:
                 wait_s = backoff_s(failures, deadline - now, asked_s)
                 if wait_s is None:
                     raise
-                if failures == 1 and self._notice is not None:
+                if failures == 1 and not self._away and self._notice is not None:
+                    self._away = True  # of several requests at once, the first one tells
                     self._notice(error, patience_s)
             await asyncio.sleep(wait_s)
 

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -53,6 +54,8 @@ class Waited(Struct, frozen=True):
     succeeded: int
     others: tuple[Task, ...]
     """Failed and cancelled ones, by id."""
+    took_s: float
+    """From the first submission to the last end, by the server's clock."""
 
 
 Seen = Callable[[Progress], None]
@@ -104,19 +107,23 @@ async def _wait_group(dw: "Client", name: str, seen: Seen | None, looks: _Looks)
         )
         if seen is not None:
             seen(now)
-        if now.ended >= now.total:
+        if group.finished_at is not None:
             break
         await looks.pause(now.total - now.ended)
     others: list[Task] = []
     if now.succeeded < now.total:
         others = [task async for task in pages(dw, status=("failed", "cancelled"), group=name)]
-    return Waited(now.total, now.succeeded, tuple(sorted(others, key=lambda task: task.id)))
+    others.sort(key=lambda task: task.id)
+    took_s = (group.finished_at - group.submitted_at).total_seconds()
+    return Waited(now.total, now.succeeded, tuple(others), took_s)
 
 
 async def _wait_ids(dw: "Client", wanted: set[int], seen: Seen | None, looks: _Looks) -> Waited:
     unknown, unfinished = set(wanted), set(wanted)
     others: list[Task] = []
     counts: Counter[Status] = Counter()
+    submitted: list[datetime] = []
+    finished: list[datetime] = []
     only: tuple[Status, ...] = ()  # the first look must see them all
     while True:
         async for task in pages(dw, status=only, ids=sorted(unfinished)):
@@ -124,6 +131,8 @@ async def _wait_ids(dw: "Client", wanted: set[int], seen: Seen | None, looks: _L
             if task.status in FINAL and task.id in unfinished:
                 unfinished.discard(task.id)
                 counts[task.status] += 1
+                submitted.append(task.submitted_at)
+                finished.append(task.finished_at or task.submitted_at)
                 if task.status != "succeeded":
                     others.append(task)
         if unknown:
@@ -144,7 +153,8 @@ async def _wait_ids(dw: "Client", wanted: set[int], seen: Seen | None, looks: _L
             break
         await looks.pause(len(unfinished))
     others.sort(key=lambda task: task.id)
-    return Waited(len(wanted), counts["succeeded"], tuple(others))
+    took_s = (max(finished) - min(submitted)).total_seconds() if finished else 0.0
+    return Waited(len(wanted), counts["succeeded"], tuple(others), took_s)
 
 
 async def wait_drained(
@@ -185,8 +195,9 @@ def unknown_ids(unknown: Collection[int]) -> NotFoundError:
     """Make the error for tasks that the server does not know."""
     shown = ", ".join(str(one) for one in sorted(unknown)[:5])
     more = f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else ""  # noqa: PLR2004 - shown
+    are = "is no task" if len(unknown) == 1 else "are no tasks"
     return NotFoundError(
-        Problem(status=404, title="Not Found", detail=f"there is no task {shown}{more}")
+        Problem(status=404, title="Not Found", detail=f"there {are} {shown}{more}")
     )
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from client import outcome, render
 from client.live import LiveEvent
 from client.outcome import Verdict
+from client.stuck import Stuck
 from schema.logs import AttemptBegun, GroupNow, Output, Piece, TaskEnded, TaskNow
 from schema.tasks import FINAL, Group, Status, Stream, Task
 
@@ -95,6 +96,7 @@ class Board:
         self.tails: dict[int, Tail] = {}
         self.away: str | None = None
         """Why the server does not answer, while it does not."""
+        self.stuck: tuple[Stuck, ...] = ()
         self._ahead = now - group.counted_at if group.counted_at else timedelta(0)
 
     @property

@@ -11,7 +11,7 @@ from client.client import Client
 from client.commands.running import console, each, json_option, run, write_json
 from client.commands.types import IDS
 from client.following import STREAMS
-from schema.tasks import Attempt, Task
+from schema.tasks import Task
 
 _NAMES_WIDTH = 11
 
@@ -110,7 +110,7 @@ def _attempts(task: Task) -> Iterator[tuple[str, str]]:
         yield "attempt", f"{text}, on {render.one_line(task.agent)}" if task.agent else text
     if task.attempts is not UNSET:
         for earlier in task.attempts:
-            yield f"attempt {earlier.attempt}", _attempt(earlier)
+            yield f"attempt {earlier.attempt}", render.attempt(earlier)
     if task.logs is not UNSET:
         for stream in STREAMS:
             if stream in task.logs:
@@ -120,17 +120,3 @@ def _attempts(task: Task) -> Iterator[tuple[str, str]]:
 def _when(then: datetime, now: datetime) -> str:
     local = then.astimezone().isoformat(sep=" ", timespec="seconds")
     return f"{local} ({render.age(then, now)} ago)"
-
-
-def _attempt(attempt: Attempt) -> str:
-    how = {"exit": f"exit {attempt.exit_code}", "signal": f"signal {attempt.signal}"}.get(
-        attempt.reason or "", attempt.reason or "unknown end"
-    )
-    parts = [how]
-    if attempt.run_s is not None:
-        parts.append(f"after {render.duration(attempt.run_s)}")
-    if attempt.agent:
-        parts.append(f"on {render.one_line(attempt.agent)}")
-    if attempt.message:
-        parts.append(f"({render.one_line(attempt.message)})")
-    return " ".join(parts)

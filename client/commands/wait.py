@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import click
 
-from client import outcome, render
+from client import outcome, render, stuck
 from client.client import Client
 from client.commands.near import group_hints, task_hints
 from client.commands.running import complain, console, json_option, run, write_json
@@ -39,19 +39,21 @@ async def wait_here(
     dw: Client, ids: Collection[int], group: str | None, at_most_s: float | None, as_json: bool
 ) -> int:
     """Wait with progress on stderr, and tell the result on stdout; returns the exit code."""
-    began = time.monotonic()
-    async with group_hints(dw, group) if group else task_hints(dw):
+    async with (
+        group_hints(dw, group) if group else task_hints(dw, *ids),
+        stuck.told(dw, stuck.OnceEach(complain), ids=ids, group=group),
+    ):
         with _progress() as seen:
             waited = await dw.wait(ids, group=group, seen=seen, at_most_s=at_most_s)
     if as_json:
         async for task in pages(dw, ids=ids or None, group=None if ids else group):
             write_json([task])
     else:
-        _tell(waited, time.monotonic() - began)
+        _tell(waited)
     return outcome.exit_code(filter(None, map(outcome.verdict, waited.others)))
 
 
-def _tell(waited: Waited, took_s: float) -> None:
+def _tell(waited: Waited) -> None:
     from rich.text import Text  # noqa: PLC0415 - see `console`
 
     out = console()
@@ -68,7 +70,7 @@ def _tell(waited: Waited, took_s: float) -> None:
     counts = Counter(outcome.verdict(task) for task in waited.others)
     parts = [f"{waited.succeeded:,} succeeded"]
     parts += [f"{counts[name]:,} {text}" for name, text in _WORDS if counts[name]]
-    out.print(f"{', '.join(parts)} in {render.duration(took_s)}")
+    out.print(f"{', '.join(parts)} in {render.duration(waited.took_s)}")
     if waited.others:
         complain(f"read a log with: dw logs {waited.others[0].id}")
 

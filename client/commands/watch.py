@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import click
 
-from client import outcome, render
+from client import outcome, render, stuck
 from client.client import Client
 from client.commands.group import last_lines, look, tell
 from client.commands.near import group_hints
@@ -67,7 +67,10 @@ def command(group: str, as_json: bool) -> int:
 async def _events_here(dw: Client, name: str) -> int:
     async with group_hints(dw, name):
         await dw.group(name)
-    async with aclosing(_events(dw, name)) as events:
+    async with (
+        stuck.told(dw, stuck.OnceEach(complain), group=name),
+        aclosing(_events(dw, name)) as events,
+    ):
         await write_events(events, output=False)
     return outcome.of_group(await dw.group(name))
 

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from datetime import datetime
+from typing import NamedTuple
 
 import click
 import msgspec
 
-from client import outcome, render
+from client import outcome, render, stuck
 from client.client import Client
 from client.commands.running import write
 from client.errors import first_of
@@ -54,13 +55,12 @@ async def name_tasks(dw: Client, board: Board, ids: Collection[int]) -> None:
 
 async def write_lines(dw: Client, board: Board, events: AsyncIterator[LiveEvent]) -> None:
     """A line for each task that starts or ends; below one that failed, its last lines."""
-    click.echo(
-        f"{_clock()}  group {render.one_line(board.name)}: {board.total:,} tasks, "
-        f"{board.ended:,} ended"
-    )
+    tasks = "1 task" if board.total == 1 else f"{board.total:,} tasks"
+    click.echo(f"{_clock()}  group {render.one_line(board.name)}: {tasks}, {board.ended:,} ended")
     writer = _Writer(dw, board)
     try:
-        async with asyncio.TaskGroup() as group:
+        tell = stuck.OnceEach(lambda text: click.echo(f"{_clock()}  {text}"))
+        async with asyncio.TaskGroup() as group, stuck.told(dw, tell, group=board.name):
             writing = group.create_task(writer.run())
             async for event in events:
                 writer.take(event)
@@ -70,6 +70,15 @@ async def write_lines(dw: Client, board: Board, events: AsyncIterator[LiveEvent]
     await writer.flush()
 
 
+class _Line(NamedTuple):
+    at: str
+    task: int
+    attempt: int
+    what: str
+    """Empty: how the attempt ended is to be asked for, and the task is not over."""
+    failure: Failure | None
+
+
 class _Writer:
     """Keeps lines until their tasks' names are known."""
 
@@ -77,25 +86,32 @@ class _Writer:
         self._dw = dw
         self._board = board
         self._told: dict[int, int] = {}
-        self._lines: list[tuple[str, int, str, Failure | None]] = []
+        self._lines: list[_Line] = []
         self._some = asyncio.Event()
 
     def take(self, event: LiveEvent) -> None:
         """Tell of it soon."""
-        if isinstance(event, TaskNow) and event.status == "in_progress":
-            if self._told.get(event.task) != event.attempt:
-                self._told[event.task] = event.attempt
-                again = f", attempt {event.attempt}" if event.attempt > 1 else ""
-                where = render.one_line(event.agent or "an agent")
-                self._add(event.task, f"runs on {where}{again}", None)
+        if isinstance(event, TaskNow):
+            self._status(event)
         elif isinstance(event, TaskEnded):
             self._told.pop(event.task, None)
             took = "" if event.run_s is None else f" after {render.duration(event.run_s)}"
             failure = self._board.failures.get(event.task)
-            self._add(event.task, f"{render.ending(event)}{took}", failure)
+            self._add(event.task, event.attempt, f"{render.ending(event)}{took}", failure)
 
-    def _add(self, task: int, what: str, failure: Failure | None) -> None:
-        self._lines.append((_clock(), task, what, failure))
+    def _status(self, now: TaskNow) -> None:
+        ran = self._told.get(now.task)
+        if ran is not None and (now.attempt > ran or now.status in {"pending", "scheduled"}):
+            del self._told[now.task]
+            self._add(now.task, ran, "")
+        if now.status == "in_progress" and self._told.get(now.task) is None:
+            self._told[now.task] = now.attempt
+            again = f", attempt {now.attempt}" if now.attempt > 1 else ""
+            where = render.one_line(now.agent or "an agent")
+            self._add(now.task, now.attempt, f"runs on {where}{again}")
+
+    def _add(self, task: int, attempt: int, what: str, failure: Failure | None = None) -> None:
+        self._lines.append(_Line(_clock(), task, attempt, what, failure))
         self._some.set()
 
     async def run(self) -> None:
@@ -109,14 +125,21 @@ class _Writer:
     async def flush(self) -> None:
         """Write what there is."""
         lines = list(self._lines)
-        await name_tasks(self._dw, self._board, {task for _, task, _, _ in lines})
+        await name_tasks(self._dw, self._board, {line.task for line in lines})
+        whats = [line.what or await self._superseded(line.task, line.attempt) for line in lines]
         del self._lines[: len(lines)]
-        for at, task, what, failure in lines:
+        for (at, task, _, _, failure), what in zip(lines, whats, strict=True):
             click.echo(f"{at}  task {task} {self._board.titles.get(task, '')}: {what}")
             if failure is not None and failure.message:
                 click.echo(f"          {render.one_line(failure.message)}")
-            for line in failure.lines if failure else ():
-                click.echo(f"          | {render.one_line(click.unstyle(line))}")
+            for text in failure.lines if failure else ():
+                click.echo(f"          | {render.one_line(click.unstyle(text))}")
+
+    async def _superseded(self, task: int, attempt: int) -> str:
+        """How an attempt ended that is not the last one."""
+        earlier = (await self._dw.task(task)).attempts or ()
+        ended = "".join(f", {render.attempt(one)}" for one in earlier if one.attempt == attempt)
+        return f"attempt {attempt} is over{ended}; the task runs again"
 
 
 def _clock() -> str:

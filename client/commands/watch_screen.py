@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from rich.text import Text
 
+from client import stuck
 from client.client import Client
 from client.commands import watch_view
 from client.commands.fullscreen import FullScreen, LeftError
@@ -13,6 +14,7 @@ from client.commands.running import console, tell_outage
 from client.commands.watch_lines import name_tasks
 from client.errors import DwError, first_of
 from client.live import LiveEvent
+from client.stuck import Stuck
 from client.watching import Board
 
 _NAMES_S = 0.3
@@ -39,13 +41,17 @@ class Watcher:
         out = console()
         self._board = board
 
+        def hear(now: tuple[Stuck, ...]) -> None:
+            board.stuck = now
+            screen.changed()
+
         def draw(width: int, height: int) -> list[Text]:
             return watch_view.board(board, datetime.now(UTC), width, height)
 
         with FullScreen(out, draw, _QUIT) as screen:
             self._screen = screen
             try:
-                async with asyncio.TaskGroup() as group:
+                async with asyncio.TaskGroup() as group, stuck.told(dw, hear, group=board.name):
                     helpers = [
                         group.create_task(screen.run()),
                         group.create_task(_name(dw, board, lambda: out.height)),

@@ -29,6 +29,7 @@ _ID, _AGENT, _RAN, _HOW = 8, 14, 8, 18
 _NAMES = (12, 28)
 _LINES_OF_A_FAILURE = 3
 _NARROW = 90
+_STUCK = 3
 
 
 def board(board: Board, now: datetime, width: int, height: int) -> list[Text]:
@@ -37,6 +38,8 @@ def board(board: Board, now: datetime, width: int, height: int) -> list[Text]:
     if board.away is not None:
         away = f"the server does not answer: {render.one_line(board.away)}; trying again"
         lines.insert(2, Text(away, style="bold red"))
+    if board.counts.get("pending"):
+        lines[2:2] = [Text(each.text, style="yellow") for each in board.stuck[:_STUCK]]
     foot = Text("q leaves; the tasks go on", style="dim")
     room = max(0, height - len(lines) - 1)
     lines += _body(board, now, width, room)
@@ -119,6 +122,8 @@ def _runs(board: Board, runs: Runs, now: datetime, width: int) -> Text:
         runs.agent or "",
         "" if ran is None else render.duration(ran),
     )
+    if runs.attempt > 1:
+        line.append(f"attempt {runs.attempt}  ", style="yellow")
     if runs.cancelling:
         line.append("being ended  ", style="yellow")
     tail = board.tails.get(runs.task)

@@ -1,5 +1,7 @@
 """The client's promises: nothing is done twice, errors carry data, outages are sat out."""
 
+import asyncio
+
 import msgspec
 import pytest
 from aiohttp import web
@@ -38,6 +40,22 @@ async def test_a_lost_reply_doubles_nothing(fake: Fake, dw: Client) -> None:
     assert [one.created for one in done] == [False, False]
     assert len(fake.tasks) == 2
     assert fake.count("POST /tasks") == 2
+
+
+async def test_an_outage_that_several_requests_meet_is_told_once(fake: Fake) -> None:
+    """Of ten that were under way, ten lines would tell one thing; the next outage is another."""
+
+    async def busy(_: web.Request) -> web.Response:
+        return problem(503, "Service Unavailable", "come back")
+
+    heard: list[DwError] = []
+    async with Client(fake.url, notice=lambda error, _: heard.append(error)) as dw:
+        for outages in (1, 2):
+            fake.faults += [busy] * 8
+            async with asyncio.TaskGroup() as group:
+                for _ in range(4):
+                    group.create_task(dw.agents())
+            assert len(heard) == outages
 
 
 async def test_many_tasks_go_in_several_requests_and_answers_keep_their_order(

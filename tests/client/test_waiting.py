@@ -1,11 +1,13 @@
 """Waiting is cheap, and tells how every task ended."""
 
+from datetime import timedelta
+
 import pytest
 
 from client.client import Client
 from client.errors import NotFoundError, StillRunningError
 from client.waiting import IDS_PER_REQUEST, Progress
-from tests.client.fake import Fake
+from tests.client.fake import NOW, Fake
 
 
 def _finish_after(fake: Fake, requests: int) -> None:
@@ -65,6 +67,17 @@ async def test_failed_and_cancelled_tasks_are_handed_back_in_order(fake: Fake, d
             (3, "agent_lost"),
         ]
     assert [(look.failed, look.infrastructure) for look in looks] == [(2, 1)] * 2
+
+
+async def test_a_wait_tells_how_long_the_run_took(fake: Fake, dw: Client) -> None:
+    """Also to whoever comes when it is over, and by one clock: from the submission to the end."""
+    first, last = NOW + timedelta(seconds=-5), NOW + timedelta(seconds=40)
+    fake.add(status="succeeded", finished_at=last)
+    fake.add(status="failed", submitted_at=first, finished_at=NOW)
+    assert (await dw.wait([1, 2])).took_s == 45
+    fake.add(group="g", status="succeeded")
+    assert (await dw.wait(group="g")).took_s == 90
+    assert (await dw.wait([])).took_s == 0
 
 
 async def test_unknown_tasks_are_an_error_not_an_endless_wait(fake: Fake, dw: Client) -> None:

@@ -11,7 +11,9 @@ from client.commands.near import near_names
 from client.commands.watch import _events_of
 from client.looking import LOOK_S, looked_at
 from client.rates import Rates, counters
+from client.stuck import Stuck
 from client.watching import Board, Failure, Tail
+from schema.explain import NoAgent
 from schema.logs import AttemptBegun, GroupNow, Output, Piece, TaskEnded, TaskNow
 from schema.tasks import Group, Status, Stream
 from tests.client.fake import NOW, Fake, event
@@ -172,6 +174,25 @@ def test_an_outage_is_told_on_the_screen() -> None:
     assert any("connection refused" in line for line in _view(board, 80, 10))
     board.take(GroupNow(name="nightly", total=2, counts={"pending": 2}))
     assert not any("refused" in line for line in _view(board, 80, 10))
+
+
+def test_what_no_agent_can_take_is_told_on_the_screen_while_something_waits() -> None:
+    """A screen where nothing happens must say why."""
+    board = _board()
+    why = NoAgent(text="No live agent has the label gpu.", missing=("gpu",), nearest=(), agents=2)
+    board.stuck = (Stuck(7, others=False, why=why),)
+    assert _view(board, 80, 10)[2] == "task 7 waits: no live agent has the label gpu"
+    board.take(GroupNow(name="nightly", total=2, counts={"in_progress": 2}))
+    assert not any("waits" in line for line in _view(board, 80, 10))
+
+
+def test_a_task_that_runs_again_is_told_from_one_that_runs_the_first_time() -> None:
+    """Its agent was lost, or it failed and may again: it just seems to begin."""
+    board = _board(in_progress=2)
+    board.take(_runs(7))
+    board.take(_runs(8, 2))
+    lines = _view(board, 100, 10)
+    assert [("attempt 2" in line) for line in lines if "farm-1" in line] == [False, True]
 
 
 @pytest.mark.parametrize("cells", [0, 1, 2, 3, 10, 77])

@@ -241,7 +241,7 @@ def test_lines_and_events_where_there_is_no_terminal(server: BenchServer, tmp_pa
         _piped(server, "watch", "plain") as lines,
         _piped(server, "watch", "plain", "--json") as events,
     ):
-        assert _next(lines).endswith("group plain: 1 tasks, 0 ended\n")
+        assert _next(lines).endswith("group plain: 1 task, 0 ended\n")
         assert _next(lines).endswith(f"task {task.id} ui-pay: runs on farm-1\n")
         assert json.loads(_next(events))["event"] == "group"
         task.write("AssertionError")
@@ -253,6 +253,58 @@ def test_lines_and_events_where_there_is_no_terminal(server: BenchServer, tmp_pa
         rest = [json.loads(line) for line in events.stdout or ()]
         assert [each["event"] for each in rest][-2:] == ["end", "group"]
         assert "output" not in {each["event"] for each in rest}
+
+
+def test_what_no_agent_can_take_is_told(server: BenchServer, tmp_path: Path) -> None:
+    """Nothing moves, and the screen says why; what else runs is none of that."""
+    task = _Task(server, tmp_path, "stuck", "runs", "exit 0")
+    for _ in range(2):
+        waits = _dw(server, "submit", "--group", "stuck", "--needs", "gpu", "--", "true")
+    number = waits.stdout.split()[1]
+    line = f"task {int(number) - 1} and others wait: no live agent has the label gpu"
+    with (
+        _piped(server, "watch", "stuck") as lines,
+        _watching(server, "watch", "stuck") as screen,
+    ):
+        shown = screen.until_text(line)
+        assert shown.index(next(each for each in shown if "runs" in each and "farm-1" in each)) > 2
+        told = [_next(lines) for _ in range(3)]
+        assert line in told[2], told
+        with _agent(server, 1, AGENT_NAME="farm-2", LABELS="gpu"):
+            shown = screen.until(lambda lines: not any("no live agent" in each for each in lines))
+            task.end()
+            assert screen.wait() == lines.wait(30) == 0
+        assert lines.stdout is not None
+        assert line not in lines.stdout.read()
+
+
+async def test_a_lost_agent_is_told_in_a_pipe(
+    database_url: str, short_folder: Path, tmp_path: Path
+) -> None:
+    """CI's log must show why a test ran twice, and where it was lost."""
+    async with started(database_url, short_folder, LEASE_S="3") as running:
+        server = BenchServer(running.port, 0, "")
+        with _agent(server, 1, AGENT_NAME="farm-1", LABELS="a") as lost:
+            words = ["--group", "lost", "--name", "ui-pay", "--needs", "a", "--"]
+            done = _dw(server, "submit", *words, f"test -e {tmp_path}/go || sleep 60")
+            number = done.stdout.split()[1]
+            with _piped(server, "watch", "lost") as lines:
+                assert _next(lines).endswith("group lost: 1 task, 0 ended\n")
+                assert _next(lines).endswith(f"task {number} ui-pay: runs on farm-1\n")
+                (tmp_path / "go").touch()
+                guardian = psutil.Process(lost.pid)
+                for process in (*guardian.children(recursive=True), guardian):
+                    process.kill()
+                assert re.fullmatch(
+                    rf"..:..:..  task {number} ui-pay: attempt 1 is over, agent_lost on farm-1 "
+                    r"\(agent farm-1 was not heard of for \d+ s\); the task runs again\n",
+                    _next(lines),
+                )
+                assert _next(lines).endswith(f"task {number} waits: no agent is there\n")
+                with _agent(server, 1, AGENT_NAME="farm-2", LABELS="a"):
+                    assert lines.wait(30) == 0
+                    assert lines.stdout is not None
+                    assert f"task {number} ui-pay: succeeded after" in lines.stdout.read()
 
 
 @contextmanager
