@@ -63,7 +63,8 @@ class UnreadableError(DwError):
         self.url = url
         self.status = status
         self.what = what
-        super().__init__(f"{url} answered {status} with something else than expected: {what}")
+        answered = f"answered {status} with something else than expected: " if status else ""
+        super().__init__(f"{url} {answered}{what}")
 
 
 class StillRunningError(DwError):

@@ -7,7 +7,7 @@ import click
 from client import render
 from client.client import Client
 from client.commands.drain import command as drain
-from client.commands.running import complain, console, json_option, run, write_json
+from client.commands.running import NARROW, complain, console, json_option, run, write_json
 from schema.sessions import Agent
 
 
@@ -43,24 +43,31 @@ def _table(agents: list[Agent]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     now = datetime.now(UTC)
+    screen = console()
+    wide = screen.width >= NARROW
     out = Table(box=None, pad_edge=False, header_style="bold")
     out.add_column("agent", no_wrap=True, overflow="ellipsis", max_width=30)
     out.add_column("state", no_wrap=True)
     out.add_column("running", justify="right", no_wrap=True)
     out.add_column("slots", justify="right", no_wrap=True)
-    out.add_column("labels", overflow="fold")
-    out.add_column("version", no_wrap=True)
-    out.add_column("seen", justify="right", no_wrap=True)
+    if wide:
+        out.add_column("labels", overflow="fold")
+        out.add_column("version", no_wrap=True)
+        out.add_column("seen", justify="right", no_wrap=True)
     for agent in agents:
         state = ("draining" if agent.drain else "alive") if agent.alive else "ended"
         style = {"alive": "green", "draining": "yellow", "ended": "dim"}[state]
-        out.add_row(
+        cells: list[str | Text] = [
             Text(render.one_line(agent.agent)),
             Text(state, style=style),
             str(agent.running),
             str(agent.slots),
-            Text(render.one_line(", ".join(agent.labels))),
-            Text(render.one_line(agent.version)),
-            render.age(agent.seen_at, now),
-        )
-    console().print(out)
+        ]
+        if wide:
+            cells += [
+                Text(render.one_line(", ".join(agent.labels))),
+                Text(render.one_line(agent.version)),
+                render.age(agent.seen_at, now),
+            ]
+        out.add_row(*cells)
+    screen.print(out)

@@ -6,7 +6,7 @@ import click
 
 from client import render
 from client.client import Client
-from client.commands.running import console, json_option, run, write_json
+from client.commands.running import NARROW, console, json_option, run, write_json
 from schema.audit import AuditEntry
 
 _PAGE = 1000
@@ -49,18 +49,20 @@ def _table(entries: list[AuditEntry]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     out = Table(box=None, pad_edge=False, header_style="bold")
+    screen = console()
+    when = "%Y-%m-%d %H:%M:%S" if screen.width >= NARROW else "%H:%M"
     out.add_column("when", no_wrap=True)
     out.add_column("who", overflow="fold")
-    out.add_column("did", no_wrap=True)
+    out.add_column("did")
     out.add_column("about", overflow="fold")
     for entry in entries:
         out.add_row(
-            entry.at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+            entry.at.astimezone().strftime(when),
             Text(render.one_line(entry.who)),
             Text(render.one_line(entry.action)),
             Text(render.one_line(_about(entry))),
         )
-    console().print(out)
+    screen.print(out)
 
 
 def _about(entry: AuditEntry) -> str:

@@ -90,9 +90,7 @@ def tell(report: Report) -> None:
     if group.slowest is not UNSET and group.slowest:
         lines += [Text(), Text("slowest", style="bold"), *(_slow(task) for task in group.slowest)]
     for line in lines:
-        line.no_wrap = True
-        line.overflow = "ellipsis"
-        out.print(line)
+        out.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def _head(group: Group, now: datetime) -> "Text":

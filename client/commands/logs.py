@@ -21,7 +21,7 @@ from client.group_following import follow_group
 from client.live import LiveEvent
 from client.logs import Lines, Log, Timestamps
 from schema.logs import MAX_PAGE_LINES, LogOver, TaskEnded
-from schema.tasks import LogState, Stream, Task
+from schema.tasks import FINAL, LogState, Stream, Task
 
 _ABOUT: dict[LogState, str] = {
     "open": "this log may still grow: dw logs -f {id}",
@@ -90,7 +90,10 @@ def command(
                 return _end(await follow_here(dw, task_id, stream, lines.tail), stream)
             async with dw.logs(task_id, stream=stream, attempt=attempt, lines=lines) as log:
                 await _write(log)
-                return _tell(log.state, task_id)
+            if log.state == "open" and (task := await dw.task(task_id)).attempt == 0:
+                complain(_unstarted(task))
+                return 0
+            return _tell(log.state, task_id)
 
     return run(main)
 
@@ -186,6 +189,12 @@ def _prefix(task: int, *, err: bool) -> bytes:
     if coloured(err=err):
         text = click.style(text, fg=_COLOURS[task % len(_COLOURS)])
     return text.encode()
+
+
+def _unstarted(task: Task) -> str:
+    if task.status in FINAL:
+        return f"task {task.id} was {task.status} before it started: it has no log"
+    return f"task {task.id} has not started: dw explain {task.id} tells why"
 
 
 def _end(task: Task, stream: Stream | None) -> int:

@@ -8,7 +8,8 @@ import click
 from client import outcome, render
 from client.client import Client
 from client.commands.completing import agent_names
-from client.commands.running import complain, console, json_option, run, write_json
+from client.commands.near import group_hints
+from client.commands.running import NARROW, complain, console, json_option, run, write_json
 from client.commands.types import group_option
 from schema.tasks import Status, Task
 
@@ -50,6 +51,9 @@ def command(
             cursor = page.next
             if cursor is None or len(tasks) >= count:
                 break
+        if group and not tasks:
+            async with group_hints(dw, group):
+                await dw.group(group)
         if as_json:
             write_json(tasks)
             return 0
@@ -72,20 +76,23 @@ def table(tasks: list[Task]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     now = datetime.now(UTC)
+    screen = console()
+    wide = screen.width >= NARROW
     out = Table(box=None, pad_edge=False, header_style="bold")
     out.add_column("id", justify="right", no_wrap=True)
     out.add_column("status", no_wrap=True)
     out.add_column("task")  # the only one that may be made narrower: its cells are cut
-    out.add_column("agent", no_wrap=True, overflow="ellipsis", max_width=20)
-    out.add_column("ran", justify="right", no_wrap=True)
+    if wide:
+        out.add_column("agent", no_wrap=True, overflow="ellipsis", max_width=20)
+        out.add_column("ran", justify="right", no_wrap=True)
     out.add_column("age", justify="right", no_wrap=True)
     for task in tasks:
-        out.add_row(
+        cells: list[str | Text] = [
             str(task.id),
             Text(render.status(task), style=render.style(task)),
             Text(render.title(task), no_wrap=True, overflow="ellipsis"),
-            Text(render.one_line(task.agent or "")),
-            render.run_time(task, now),
-            render.age(task.submitted_at, now),
-        )
-    console().print(out)
+        ]
+        if wide:
+            cells += [Text(render.one_line(task.agent or "")), render.run_time(task, now)]
+        out.add_row(*cells, render.age(task.submitted_at, now))
+    screen.print(out)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Callable[..., Any])
 
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as a shell reports it
+NARROW = 60
+"""Columns below which tables leave out what matters less: half of a word tells nothing."""
 _PIPE_WIDTH = 1000  # columns where nobody's screen ends: programs cut for themselves
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

@@ -37,15 +37,16 @@ def lines(look: Look, url: str, away: str | None, width: int, height: int | None
         fit = min(len(lanes), max(room // 3, room - len(agents)))
         lanes, agents = _cut(lanes, fit), _cut(agents, room - fit)
     found = [*_head(look, url, away)]
+    for_lane, for_agent = min(_LANE, width // 3), min(_AGENT, width // 3)
     if lanes:
-        found += [Text(), _title(f"{'queue':{_LANE}}{'pending':>9}  {'oldest':>7}  agents")]
-        found += [_lane(lane, look) for lane in lanes]
+        found += [Text(), _title(f"{'queue':{for_lane}}{'pending':>9}  {'oldest':>7}  agents")]
+        found += [_lane(lane, look, for_lane) for lane in lanes]
     if agents:
         found += [
             Text(),
-            _title(f"{'agent':{_AGENT}}{'state':10}{'running':>9}  {'seen':>5}  labels"),
+            _title(f"{'agent':{for_agent}}{'state':10}{'running':>9}  {'seen':>5}  labels"),
         ]
-        found += [_agent(agent, look.at) for agent in agents]
+        found += [_agent(agent, look.at, for_agent) for agent in agents]
     for line in found:
         line.no_wrap = True
         line.truncate(width, overflow="ellipsis")
@@ -89,9 +90,9 @@ def _head(look: Look, url: str, away: str | None) -> Iterator[Text]:
         )
 
 
-def _lane(lane: QueueLane, look: Look) -> Text:
+def _lane(lane: QueueLane, look: Look, room: int) -> Text:
     line = Text(render.one_line(", ".join(lane.needs)) or "(any agent)")
-    line.truncate(_LANE - 1, overflow="ellipsis", pad=True)
+    line.truncate(room - 1, overflow="ellipsis", pad=True)
     line.append(f" {lane.pending:>9,}  {render.age(lane.oldest, look.at):>7}  ")
     takers = [agent for agent in look.agents if set(lane.needs) <= set(agent.labels)]
     work = [agent for agent in takers if not agent.drain]
@@ -103,10 +104,10 @@ def _lane(lane: QueueLane, look: Look) -> Text:
     return line.append(f"{len(work):,}, with {free:,} free slots")
 
 
-def _agent(agent: Agent, now: datetime) -> Text:
+def _agent(agent: Agent, now: datetime, room: int) -> Text:
     state = "draining" if agent.drain else "alive"
     line = Text(render.one_line(agent.agent))
-    line.truncate(_AGENT - 1, overflow="ellipsis", pad=True)
+    line.truncate(room - 1, overflow="ellipsis", pad=True)
     line.append(" ").append(f"{state:10}", style=_STATES[state])
     # What it has claimed ahead counts as running, and no slot runs two.
     runs, ahead = min(agent.running, agent.slots), max(0, agent.running - agent.slots)

@@ -9,6 +9,8 @@ import click
 from client.commands.completing import agent_names, group_names, task_ids
 from client.submissions import BadInputError, moment, seconds
 
+_MOST_ID = 2**63 - 1
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -43,8 +45,11 @@ class _TaskId(click.ParamType[int]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
         text = str(value)
-        if not text.isascii() or not text.isdecimal() or not int(text):
-            hint = "`dw ls` lists them (if it is a group: dw group NAME)"
+        if not text.isascii() or not text.isdecimal() or not 0 < int(text) <= _MOST_ID:
+            group = "dw group NAME"
+            if ctx is not None and any(each.name == "group" for each in ctx.command.params):
+                group = f"{ctx.command_path} --group NAME"
+            hint = f"`dw ls` lists them (if it is a group: {group})"
             self.fail(f"{text!r} is not a task's number: {hint}", param, ctx)
         return int(text)
 

@@ -71,8 +71,8 @@ def _tell(waited: Waited) -> None:
     parts = [f"{waited.succeeded:,} succeeded"]
     parts += [f"{counts[name]:,} {text}" for name, text in _WORDS if counts[name]]
     out.print(f"{', '.join(parts)} in {render.duration(waited.took_s)}")
-    if waited.others:
-        complain(f"read a log with: dw logs {waited.others[0].id}")
+    if ran := next((task.id for task in waited.others if task.attempt), None):
+        complain(f"read a log with: dw logs {ran}")
 
 
 _WORDS: tuple[tuple[outcome.Verdict, str], ...] = (

@@ -91,8 +91,11 @@ async def _end(dw: Client, name: str) -> int:
     report = await look(dw, name)
     tell(report)
     if report.failures:
-        again = f"dw retry --group {shlex.quote(name)}"
-        complain(f"read a log with: dw logs {report.failures[0].id}; run them again with: {again}")
+        again = f"run them again with: dw retry --group {shlex.quote(name)}"
+        if not report.group.counts.get("failed"):
+            again += " --cancelled"
+        ran = next((task.id for task in report.failures if task.attempt), None)
+        complain(f"read a log with: dw logs {ran}; {again}" if ran else again)
     return outcome.of_group(report.group)
 
 

@@ -190,6 +190,9 @@ async def test_submit_json(fake: Fake) -> None:
         (["explain"], "", "name a task"),
         (["show", "x"], "", "'x' is not a task's number"),
         (["show", "0"], "", "'0' is not a task's number"),
+        (["show", "nightly"], "", "(if it is a group: dw group NAME)"),
+        (["wait", "nightly"], "", "(if it is a group: dw wait --group NAME)"),
+        (["show", str(2**63)], "", "is not a task's number"),
         (["retry", "--failed", "1"], "", "choose among a group's tasks"),
         (["watch"], "", "Missing argument"),
         (["group"], "", "Missing argument"),
@@ -230,6 +233,13 @@ async def test_no_server() -> None:
     assert ended.code == 5
     assert "cannot reach http://127.0.0.1:9 (connection refused): is `just serve`" in ended.err
     assert "API_URL names the server" in ended.err
+
+
+async def test_an_address_that_is_none_is_told_at_once() -> None:
+    """It gets no better by trying again."""
+    for url in ("ftp://lab", "http://lab:port"):
+        ended = await _dw(None, "ls", API_URL=url)
+        assert ended == (2, "", f"dw: {url} is no address of a server: is API_URL right?\n")
 
 
 async def test_no_token_or_the_wrong_one(fake: Fake) -> None:
@@ -303,7 +313,9 @@ async def test_a_wait_shows_what_failed(fake: Fake) -> None:
     """The exit code is that of the worst."""
     fake.add(group="g", status="succeeded")
     cause = "agent farm-3 was not heard of for 63 s"
-    fake.add(group="g", status="failed", reason="agent_lost", name="lost one", message=cause)
+    fake.add(
+        group="g", status="failed", reason="agent_lost", name="lost one", message=cause, attempt=1
+    )
     fake.add(group="g", status="cancelled")
     ended = await _dw(fake, "wait", "--group", "g")
     assert ended.code == 3
@@ -350,6 +362,31 @@ async def test_logs_tell_that_they_are_not_whole(fake: Fake) -> None:
     assert (ended.code, ended.out) == (3, "a\nb\n")
     assert ended.err == "dw: bytes of this log never arrived: dw show 1 tells which\n"
     assert (await _dw(fake, "logs", "-f", "1")).code == 3
+
+
+async def test_of_a_task_that_never_ran_no_log_is_awaited(fake: Fake) -> None:
+    """It may not grow, or not yet: nothing to follow."""
+    fake.log_state = "open"
+    fake.add(status="cancelled")
+    fake.add()
+    told = "dw: task 1 was cancelled before it started: it has no log\n"
+    assert await _dw(fake, "logs", "1") == (0, "", told)
+    told = "dw: task 2 has not started: dw explain 2 tells why\n"
+    assert await _dw(fake, "logs", "2") == (0, "", told)
+    fake.change(2, status="in_progress", attempt=1)
+    told = "dw: this log may still grow: dw logs -f 2\n"
+    assert await _dw(fake, "logs", "2") == (0, "", told)
+
+
+async def test_what_was_only_cancelled_is_run_again_as_such(fake: Fake) -> None:
+    """What is offered must do something, and what never ran has no log to read."""
+    fake.add(group="g", status="cancelled")
+    over = GroupNow(name="g", total=1, counts={"cancelled": 1})
+    fake.scripts = [[event("group", over), event("done", over, "1")]]
+    ended = await _dw(fake, "watch", "g")
+    again = "dw: run them again with: dw retry --group g --cancelled\n"
+    assert (ended.code, ended.err) == (4, again)
+    assert (await _dw(fake, "wait", "--group", "g")).err == ""
 
 
 async def test_a_damaged_log_is_told(fake: Fake) -> None:
@@ -464,6 +501,13 @@ async def test_lists_fit_a_narrow_terminal_and_are_whole_in_a_pipe(fake: Fake) -
     narrow = await _dw(fake, "ls", COLUMNS="80")
     assert max(map(len, narrow.out.splitlines())) <= 80
     assert "failed (exit 3)" in narrow.out
+    fake.add(status="succeeded", group="g", agent="farm-with-a-name", command="make " * 20)
+    fake.add_agent("farm-with-a-name", labels=("os=android-15", "wall=3"))
+    for words in (["ls"], ["agents"], ["group", "g"], ["top"]):
+        narrow = await _dw(fake, *words, COLUMNS="40")
+        assert max(map(len, narrow.out.splitlines())) <= 40, narrow.out
+        whole = {"ls": "succeeded        make", "agents": "farm-with-a-name  alive"}
+        assert whole.get(words[0], "") in narrow.out
     wide = await _dw(fake, "ls")
     assert ("long " * 40).strip() in wide.out
     assert "\x1b" not in wide.out + narrow.out
@@ -490,7 +534,12 @@ async def test_ls_reads_pages_and_says_that_there_are_more(fake: Fake) -> None:
     ids = [msgspec.json.decode(line, type=Task).id for line in ended.out.splitlines()]
     assert ids == [5, 4, 3]
     assert (await _dw(fake, "ls", "-n", "3")).err == "dw: there are more: dw ls -n 15\n"
-    assert (await _dw(fake, "ls", "--group", "x")).err == "dw: no such tasks\n"
+    assert (await _dw(fake, "ls", "--name", "x")).err == "dw: no such tasks\n"
+    fake.add(group="nightly")
+    ended = await _dw(fake, "ls", "--group", "nightly", "--status", "failed")
+    assert ended == (0, "", "dw: no such tasks\n")
+    ended = await _dw(fake, "ls", "--group", "nigthly")
+    assert ended == (2, "", "dw: there is no group 'nigthly'; did you mean nightly?\n")
 
 
 async def test_agents(fake: Fake) -> None:
