@@ -11,7 +11,7 @@ from api.live.groups import Groups
 from api.live.steps import Streams
 from api.live.viewing import AFTER_ERROR_S, KEEP_ALIVE_S, first_position, longest_s
 from api.positions import Position
-from schema.logs import GroupNow
+from schema.logs import AttemptBegun, GroupNow
 from schema.tasks import FINAL
 
 _PACE_S = 0.1
@@ -28,7 +28,7 @@ async def first_group_position(
     Of each task its newest attempt is shown; with `lines` only of those that have not ended.
     """
     told: dict[int, Position] = {}
-    first: list[bytes] = []
+    begun: list[AttemptBegun] = []
     for task, member in list(group.members.items()):
         if lines is None:
             if member.attempt > 1:
@@ -36,11 +36,15 @@ async def first_group_position(
         elif member.status in FINAL:
             told[task] = Position(member.attempt, told="end")
         elif task in group.tails:
-            told[task], event = await first_position(group.live, group.tails[task], lines, streams)
-            first.append(event)
+            told[task], run = await first_position(group.live, group.tails[task], lines, streams)
+            begun += [run] if run else []
         elif member.attempt:  # it waits to run again
             told[task] = Position(member.attempt, told="log")
-    return GroupPosition.of(group.ids, told), b"".join(first)
+    position = GroupPosition.of(group.ids, told)
+    # With the last one he has heard of all: before that, he begins anew.
+    first = [events.event("attempt", each) for each in begun[:-1]]
+    first += [events.event("attempt", each, position) for each in begun[-1:]]
+    return position, b"".join(first)
 
 
 class _Head:

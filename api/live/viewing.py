@@ -10,7 +10,7 @@ from api.live.service import Live
 from api.live.steps import Streams
 from api.live.tails import Tail
 from api.positions import Position
-from schema.logs import TaskNow
+from schema.logs import AttemptBegun, TaskNow
 from schema.tasks import FINAL
 
 KEEP_ALIVE_S = 15.0
@@ -35,22 +35,23 @@ def all_told(tail: Tail, position: Position) -> bool:
 
 async def first_position(
     live: Live, tail: Tail, lines: int | None, streams: Streams
-) -> tuple[Position, bytes]:
+) -> tuple[Position, AttemptBegun | None]:
     """Where somebody begins who brings no position, and what he is told before all output."""
     attempt = tail.seen.attempt if tail.seen else 0
     if not attempt or lines is None:
-        return Position(max(0, attempt - 1), told="log" if attempt > 1 else ""), b""
+        return Position(max(0, attempt - 1), told="log" if attempt > 1 else ""), None
     position = await live.position(tail, attempt, lines, streams)
     log = await tail.log(attempt)
-    return position, events.event("attempt", log.begun, position) if log else b""
+    return position, log.begun if log else None
 
 
 async def view(
-    live: Live, tail: Tail, position: Position, first: bytes, streams: Streams
+    live: Live, tail: Tail, position: Position, begun: AttemptBegun | None, streams: Streams
 ) -> AsyncGenerator[bytes, None]:
     """Events of a task that is watched, from a position on, until it has ended."""
     loop = asyncio.get_running_loop()
     until = loop.time() + longest_s()
+    first = b"" if begun is None else events.event("attempt", begun, position)
     yield events.HELLO
     told: TaskNow | None = None
     while loop.time() < until:

@@ -81,14 +81,14 @@ async def told(
         watched = holding.enter_context(found.live.watching(task_id))
         if not await found.live.known(watched, freshly=True):
             raise no_task(task_id)
-        first = b""
+        begun = None
         if text:
             position = await _resumed(watched, text)
             if viewing.all_told(watched, position):
                 return Response(None, status_code=HTTPStatus.NO_CONTENT, headers=headers)
         else:
-            position, first = await viewing.first_position(found.live, watched, tail, streams)
-        events = shown(viewing.view(found.live, watched, position, first, streams))
+            position, begun = await viewing.first_position(found.live, watched, tail, streams)
+        events = shown(viewing.view(found.live, watched, position, begun, streams))
         return EventStream(events, over, holding.pop_all(), headers)
 
 

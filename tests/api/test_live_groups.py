@@ -85,6 +85,22 @@ async def test_a_viewer_of_a_group_who_is_cut_off_misses_nothing(api: Api, seed:
     assert len(viewer.named("end")) == len(viewer.named("log")) == len(agents)
 
 
+async def test_who_saw_only_the_end_of_silent_tasks_comes_back_to_where_he_was(api: Api) -> None:
+    """The server is started again before any of them writes more: `dw watch` ended there."""
+    agents = [await writer(api, number, group="silent") for number in range(3)]
+    for agent in agents:
+        await agent.write(5)
+    viewer = Viewer(api, _live("silent", "?tail=2"))
+    await viewer.watch(lambda one: len(one.named("attempt")) == len(agents))
+    assert viewer.last_id is not None
+    await viewer.watch(lambda one: len({task for task, _, _ in one.logs}) == len(agents))
+    for agent in agents:
+        await agent.end()
+    await viewer.watch()
+    assert _done(viewer)
+    assert len(viewer.named("attempt")) == len(viewer.named("end")) == len(agents)
+
+
 async def test_who_was_told_all_need_not_come_again(api: Api) -> None:
     """Unless the group goes on."""
     agent = await writer(api, group="told")
