@@ -87,7 +87,7 @@ async def _tokens(dw: Client, wanted: str) -> str:
         names = [token.name for token in await dw.tokens()]
         if near := near_names(wanted, names):
             return f"did you mean {' or '.join(map(render.one_line, near))}?"
-        return "`dw token ls` lists them" if names else "there are none"
+        return "`dw token ls` lists them" if names else "none is in force"
     return ""
 
 

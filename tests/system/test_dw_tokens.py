@@ -59,6 +59,8 @@ async def test_a_token_from_its_making_to_its_end(server: Running) -> None:
         ["name", "role"],
         ["ci", "submit"],
     ]
+    typo = await _dw(server, "token", "revoke", "cii")
+    assert (typo.code, typo.err) == (2, "dw: there is no token 'cii'; did you mean ci?\n")
     assert await _dw(server, "token", "revoke", "ci") == (0, "ci is revoked\n", "")
     assert "ci" not in (await _dw(server, "token", "ls")).out
     assert "revoked" in (await _dw(server, "token", "ls", "--all")).out
@@ -66,7 +68,7 @@ async def test_a_token_from_its_making_to_its_end(server: Running) -> None:
     assert denied.code == 2
     assert "is TOKEN set" in denied.err
     gone = await _dw(server, "token", "revoke", "nobody")
-    assert (gone.code, gone.err) == (2, "dw: there is no token 'nobody'\n")
+    assert (gone.code, gone.err) == (2, "dw: there is no token 'nobody'; none is in force\n")
 
 
 async def test_json_is_for_programs(server: Running) -> None:
