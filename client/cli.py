@@ -11,51 +11,51 @@ import click
 from click.shell_completion import CompletionItem
 
 _COMMANDS = {
-    "submit": "Hand over a shell command, or a file of them.",
-    "watch": "Show a group while it runs: progress, last lines, failures.",
+    "submit": "Submit a shell command, or a file of them.",
+    "watch": "Follow a group: progress, last lines, failures.",
     "ls": "List tasks, newest first.",
     "show": "Show everything about tasks.",
-    "group": "Show a group: counts, failures and their last lines, slowest.",
-    "explain": "Tell why tasks are still pending.",
-    "logs": "Write a task's log, or a group's, once or as it grows.",
-    "wait": "Wait until tasks have ended.",
-    "cancel": "End tasks, or keep them from starting.",
-    "retry": "Run finished tasks once more.",
-    "top": "Show agents, slots, the queue and rates as they change.",
+    "group": "Show a group: counts, failures with their last lines, slowest tasks.",
+    "explain": "Explain why tasks are still pending.",
+    "logs": "Print the log of a task or group, once or as it grows.",
+    "wait": "Wait for tasks to end.",
+    "cancel": "Stop tasks, or keep them from starting.",
+    "retry": "Run finished tasks again.",
+    "top": "Show agents, slots, the queue and rates, live.",
     "agents": "List agents and what they offer.",
-    "token": "Make, list and revoke tokens.",
-    "audit": "List what people did, newest first.",
-    "completion": "Write a script that completes words in a shell.",
-    "help": "Tell about dw, or about one command.",
+    "token": "Create, list and revoke tokens.",
+    "audit": "Show what people did, newest first.",
+    "completion": "Print a shell completion script.",
+    "help": "Show help for dw, or for one command.",
 }
 """Name to summary; `client.commands.NAME` holds the click command `command`."""
 
 _EPILOG = """\b
 Environment:
-  API_URL   the server; http://127.0.0.1:3000 unless set
+  API_URL   the server (default: http://127.0.0.1:3000)
   TOKEN     sent as "Authorization: Bearer"
-  CA_FILE   authorities to trust for https, instead of the system's
-  NO_COLOR  no colours; --color=always or never wins
+  CA_FILE   certificate authorities for https, instead of the system's
+  NO_COLOR  no colours; --color=always or never overrides it
 
 \b
 Exit codes:
   0    done; `dw wait`, `dw watch`, --wait: every task succeeded
-  1    a command failed, was killed by a signal, or took too long
-  2    wrong usage, or the server refused (such as an unknown id)
-  3    machines are to blame (agent_lost, spawn_error), no command
+  1    a command failed, was killed by a signal, or timed out
+  2    usage error, or the server refused (such as an unknown id)
+  3    a machine was at fault (agent_lost, spawn_error), no command
        failed; `dw logs`: bytes of the log are missing, damaged
        or expired
-  4    tasks were cancelled, none failed
+  4    some tasks were cancelled, none failed
   5    the server cannot be reached, or is too busy
-  6    tasks still run after --at-most
-  130  interrupted; the tasks go on
-`dw submit --follow` ends like the command itself: with its exit
+  6    tasks are still running after --at-most
+  130  interrupted; the tasks keep running
+`dw submit --follow` exits like the command itself: with its exit
 code, 128 + signal, 124 (timeout), or 125 (lost or cancelled).
 
 \b
 Examples:
-  dw submit -- make test              several words: each stays one word
-  dw submit 'make test | tail -n 5'   one word: a shell line as it is
+  dw submit -- make test              several words: quoted for the shell
+  dw submit 'make test | tail -n 5'   one word: a shell line
   dw submit --follow --needs os=android-15 -- ./run-ui-tests
   dw submit --file tests.txt --group nightly
   dw watch nightly
@@ -125,7 +125,7 @@ def _color_option() -> click.Option:
         callback=_color,
         expose_value=False,
         is_eager=True,
-        help="Auto: on terminals, without NO_COLOR.",
+        help="auto: on terminals, unless NO_COLOR is set.",
     )
 
 
@@ -156,10 +156,10 @@ def _with_color(command: click.Command) -> click.Command:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def dw() -> None:
-    """Run shell tasks on other machines, and read what they wrote.
+    """Run shell tasks on other machines, and read their logs.
 
-    `dw help COMMAND` tells about one command. With --json, every command writes one JSON
-    object a line: for programs.
+    `dw help COMMAND` explains one command. With --json, commands print one JSON object per
+    line.
     """
 
 

@@ -96,7 +96,7 @@ class Client:
         await self._http.close()
 
     async def submit(self, tasks: Sequence[Submission]) -> list[Submitted]:
-        """Hand over any number of tasks; the answers stand in the same order.
+        """Submit any number of tasks; the answers are in the same order.
 
         Those without a `key` are given one, so that a lost reply doubles nothing. Over 10,000
         tasks or 4 MiB go in several requests: where a later one is refused, the earlier stand.

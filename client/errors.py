@@ -53,7 +53,7 @@ class BrokenOffError(DwError):
     def __init__(self, url: str, received: int) -> None:
         self.url = url
         self.received = received
-        super().__init__(f"{url} broke off after {received:,} bytes: ask again")
+        super().__init__(f"{url} was cut off after {received:,} bytes: try again")
 
 
 class UnreadableError(DwError):
@@ -63,7 +63,7 @@ class UnreadableError(DwError):
         self.url = url
         self.status = status
         self.what = what
-        answered = f"answered {status} with something else than expected: " if status else ""
+        answered = f"answered {status} with something unexpected: " if status else ""
         super().__init__(f"{url} {answered}{what}")
 
 

@@ -113,9 +113,9 @@ def log_line(log: StreamLog) -> str:
     lines = "1 line" if log.lines == 1 else f"{log.lines:,} lines"
     text = f"{log.state}, {size(log.bytes)}, {lines}"
     if log.state == "damaged":
-        text += "; not the bytes that were written, by their CRC or their places"
+        text += "; not the bytes that were written, by CRC or position"
     if log.missing:
         holes = ", ".join(f"{first:,}-{end - 1:,}" for first, end in log.missing)
-        why = "were more than a log may hold" if log.state == "cut" else "never arrived"
+        why = "exceeded the log's limit" if log.state == "cut" else "never arrived"
         text += f"; bytes {holes} {why}"
     return text

@@ -32,10 +32,12 @@ def seconds(text: str) -> float:
     except ValueError:
         parts = _PART.findall(text)
         if not parts or "".join(number + unit for number, unit in parts) != text:
-            raise BadInputError(f"{text!r} is no duration: write 90, 30s, 5m, 2h, 1h30m") from None
+            raise BadInputError(
+                f"{text!r} is not a duration: write 90, 30s, 5m, 2h, 1h30m"
+            ) from None
         value = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
     if not 0 < value < float("inf"):
-        raise BadInputError(f"{text!r} is no duration: it must be over 0")
+        raise BadInputError(f"{text!r} is not a duration: it must be over 0")
     return value
 
 
@@ -51,7 +53,7 @@ def moment(text: str, now: datetime) -> datetime:
             return now + timedelta(seconds=seconds(text.removeprefix("+")))
         except BadInputError:
             raise BadInputError(
-                f"{text!r} is no time: write 2026-12-24T18:00+01:00, or 10m for in ten minutes"
+                f"{text!r} is not a time: write 2026-12-24T18:00+01:00, or 10m for in ten minutes"
             ) from None
     return when if when.tzinfo is not None else when.replace(tzinfo=now.tzinfo)
 
@@ -65,7 +67,7 @@ def variables(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, str
             raise BadInputError(f"--env {word!r} has no name: write K=V")
         if not equals:
             if name not in environ:
-                raise BadInputError(f"--env {name}: there is no such variable here; write K=V")
+                raise BadInputError(f"--env {name}: it is not set in your environment; write K=V")
             value = environ[name]
         env[name] = value
     return env

@@ -12,14 +12,14 @@ from schema.sessions import Agent
 
 
 @click.group("agents", epilog="Example: dw agents --json", invoke_without_command=True)
-@click.option("--all", "ended", is_flag=True, help="Also agents that have ended.")
+@click.option("--all", "ended", is_flag=True, help="Include agents that have ended.")
 @json_option
 @click.pass_context
 def command(ctx: click.Context, ended: bool, as_json: bool) -> int:
-    """List agents: what they run, how much they may run at once, what they offer."""
+    """List agents: what they run, their slots, and what they offer."""
     if ctx.invoked_subcommand is not None:
         if ended or as_json:
-            raise click.UsageError(f"options stand behind the command: {ctx.command_path} drain -h")
+            raise click.UsageError(f"options come after the command: {ctx.command_path} drain -h")
         return 0
 
     async def main(dw: Client) -> int:

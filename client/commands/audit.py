@@ -16,9 +16,9 @@ _PAGE = 1000
 @click.option("--limit", "-n", type=click.IntRange(min=1), default=50, show_default=True)
 @json_option
 def command(limit: int, as_json: bool) -> int:
-    """List what people did, newest first.
+    """Show what people did, newest first.
 
-    Who submitted, cancelled or retried tasks, drained agents, made or revoked tokens, logged in.
+    Who submitted, cancelled or retried tasks, drained agents, changed tokens, or logged in.
     """
 
     async def main(dw: Client) -> int:

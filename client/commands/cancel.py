@@ -12,12 +12,12 @@ from schema.tasks import GroupCancelled, Task
 
 @click.command("cancel", epilog="Examples: dw cancel 17 18, dw cancel --group nightly")
 @IDS
-@group_option("Every task of this group that has not ended.")
+@group_option("All unfinished tasks of this group.")
 @json_option
 def command(ids: tuple[int, ...], group: str | None, as_json: bool) -> int:
-    """End tasks, or keep them from starting.
+    """Stop tasks, or keep them from starting.
 
-    A task that runs is asked to end (TERM, then KILL), with everything that it started.
+    A running task is ended (TERM, then KILL) with everything that it started.
     """
     if bool(ids) == bool(group):
         raise click.UsageError("name tasks or a group: dw cancel ID..., dw cancel --group G")

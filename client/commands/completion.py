@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 
 _SHELLS = ("bash", "zsh", "fish")
 _EPILOG = """\b
-Examples, for the start file of each shell:
+For the startup file of your shell:
   bash   source <(dw completion bash)
   zsh    source <(dw completion zsh)
   fish   dw completion fish | source
@@ -19,7 +19,7 @@ Examples, for the start file of each shell:
 @click.argument("shell", type=click.Choice(_SHELLS), required=False)
 @click.pass_context
 def command(ctx: click.Context, shell: str | None) -> int:
-    """Write a script that lets a shell complete dw's commands, options, tasks and groups."""
+    """Print a script that completes commands, options, tasks, groups and agents."""
     shell = shell or PurePath(os.environ.get("SHELL", "")).name
     kind = get_completion_class(shell) if shell in _SHELLS else None
     if kind is None:

@@ -16,17 +16,17 @@ _LINE_EVERY_S = 5.0
 
 @click.command("drain", epilog="Example: dw agents drain farm-3 --wait --at-most 2h")
 @AGENT
-@click.option("--wait", "-w", "waiting", is_flag=True, help="Until it has ended.")
+@click.option("--wait", "-w", "waiting", is_flag=True, help="Wait until it has ended.")
 @click.option("--at-most", type=DURATION, metavar="TIME", help="Give up after 90, 30s, 5m, 2h.")
 @json_option
 def command(name: str, waiting: bool, at_most: float | None, as_json: bool) -> int:
-    """Let an agent finish what it runs, and end.
+    """Let an agent finish its tasks and exit.
 
-    It takes nothing more, and hands back what has not started. Of several agents with that name,
-    all do. It holds for one life of them: an agent that is started again works again.
+    It takes no more tasks, and returns those that have not started. This applies to every agent
+    of that name, until it is restarted.
     """
     if at_most is not None and not waiting:
-        raise click.UsageError("--at-most bounds a wait: add --wait")
+        raise click.UsageError("--at-most limits --wait: add --wait")
     shown = render.one_line(name)
 
     async def main(dw: Client) -> int:
@@ -35,9 +35,11 @@ def command(name: str, waiting: bool, at_most: float | None, as_json: bool) -> i
         if as_json:
             write_json([asked])
         elif asked.agents == 1:
-            click.echo(f"agent {shown} ends when it has finished what it runs")
+            click.echo(f"agent {shown} will exit when it has finished its tasks")
         else:
-            click.echo(f"{asked.agents:,} agents {shown} end when they have finished what they run")
+            click.echo(
+                f"{asked.agents:,} agents {shown} will exit when they have finished their tasks"
+            )
         if waiting:
             await dw.drained(name, seen=_Lines(shown), at_most_s=at_most)
             if not as_json:

@@ -12,7 +12,7 @@ from client.commands.types import IDS
 @IDS
 @json_option
 def command(ids: tuple[int, ...], as_json: bool) -> int:
-    """Tell why tasks are still pending, or what they do instead."""
+    """Explain why tasks are still pending, or what they are doing instead."""
     if not ids:
         raise click.UsageError("name a task: dw explain ID")
 

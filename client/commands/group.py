@@ -40,7 +40,7 @@ class Report(Struct, frozen=True):
 @GROUP
 @json_option
 def command(group: str, as_json: bool) -> int:
-    """Show a group: counts, failures and their last lines, slowest."""
+    """Show a group: counts, failures with their last lines, slowest tasks."""
 
     async def main(dw: Client) -> int:
         report = await look(dw, group)
@@ -126,7 +126,7 @@ _OPEN: tuple[tuple[Status, str], ...] = (
 )
 _ENDED: tuple[tuple[outcome.Verdict, str], ...] = (
     ("failed", "failed"),
-    ("infrastructure", "failed by their machines"),
+    ("infrastructure", "failed because of machines"),
     ("cancelled", "cancelled"),
     ("succeeded", "succeeded"),
 )

@@ -7,7 +7,7 @@ import click
 @click.argument("words", metavar="[COMMAND]...", nargs=-1)
 @click.pass_context
 def command(ctx: click.Context, words: tuple[str, ...]) -> int:
-    """Tell about dw and its exit codes, or about one command."""
+    """Show help for dw, with its exit codes, or for one command."""
     context = ctx.find_root()
     for word in words:
         group = context.command

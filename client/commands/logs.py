@@ -25,9 +25,9 @@ from schema.tasks import FINAL, LogState, Stream, Task
 
 _ABOUT: dict[LogState, str] = {
     "open": "this log may still grow: dw logs -f {id}",
-    "cut": "the middle of this log, or its end, was too much to keep: dw show {id} tells more",
-    "missing": "bytes of this log never arrived: dw show {id} tells which",
-    "damaged": "this log is not what the task wrote: dw show {id} tells more",
+    "cut": "this log exceeded its limit, a part is left out: dw show {id} tells more",
+    "missing": "bytes of this log never arrived: dw show {id} says which",
+    "damaged": "this log is not what the task wrote: dw show {id} says more",
     "undeclared": "its agent never said how much there was: this is what arrived",
     "expired": "this log is older than the server keeps logs",
 }
@@ -36,15 +36,17 @@ _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_red")
 
 @click.command("logs", epilog="Examples: dw logs -f 17, dw logs --group nightly --grep 'timed out'")
 @ID
-@group_option("Of all its tasks, each line with its task's number.")
-@click.option("-f", "--follow", "following", is_flag=True, help="Write more as it arrives.")
-@click.option("--stream", type=click.Choice(get_args(Stream)), help="Only this one.")
+@group_option("The logs of all its tasks, each line prefixed with its task's id.")
+@click.option("-f", "--follow", "following", is_flag=True, help="Keep printing as it grows.")
+@click.option("--stream", type=click.Choice(get_args(Stream)), help="Only this stream.")
 @click.option("--tail", type=click.IntRange(0, 10_000), metavar="N", help="Only the last N lines.")
-@click.option("--line", type=click.IntRange(min=1), metavar="N", help="From line N on.")
-@click.option("--grep", metavar="TEXT", help="Only lines that have this text in them.")
-@click.option("--wildcards", is_flag=True, help="* in it stands for any characters.")
-@click.option("-i", "--ignore-case", is_flag=True, help="Of ASCII letters in it.")
-@click.option("-n", "--numbers", is_flag=True, help="The number of each line.")
+@click.option("--line", type=click.IntRange(min=1), metavar="N", help="Start at line N.")
+@click.option("--grep", metavar="TEXT", help="Only lines that contain this text.")
+@click.option("--wildcards", is_flag=True, help="* in --grep matches any characters.")
+@click.option(
+    "-i", "--ignore-case", is_flag=True, help="Ignore the case of ASCII letters in --grep."
+)
+@click.option("-n", "--numbers", is_flag=True, help="Prefix each line with its number.")
 @click.option(
     "--timestamps",
     type=click.Choice(get_args(Timestamps)),
@@ -52,8 +54,15 @@ _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_red")
     show_default=True,
     help="When each line was written.",
 )
-@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Not the newest one.")
-@click.option("--json", "as_json", is_flag=True, help="An object for each line; -f: for events.")
+@click.option(
+    "--attempt",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of this attempt instead of the newest.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object per line; with -f, per event."
+)
 def command(
     task_id: int | None,
     group: str | None,
@@ -63,10 +72,10 @@ def command(
     as_json: bool,
     **options: object,
 ) -> int:
-    """Write a task's log: bytes as they are.
+    """Print the log of a task or group, byte for byte.
 
-    Without -f, both streams go to stdout in the order of their arrival. With -f, each goes to
-    its own until the task has ended and all is read.
+    Without -f, both streams go to stdout in order of arrival. With -f, each goes to its own
+    until the task has ended and everything is printed.
     """
     lines = msgspec.convert(options, Lines)
     if (task_id is None) == (group is None):
@@ -104,18 +113,18 @@ def _wrong(
     """Name options that do not go together."""
     if following:
         if attempt is not None or lines != Lines(tail=lines.tail):
-            return "-f writes the newest log as it is: with --tail and --stream only"
+            return "-f follows the newest attempt: use it with --tail and --stream only"
     elif of_group:
         if attempt is not None or lines.line is not None:
-            return "--group goes without --attempt and --line"
+            return "--group cannot be used with --attempt or --line"
         if as_json:
-            return "--json of a group goes with -f"
+            return "--json of a group needs -f"
     elif (
         as_json
         and lines.tail is not None
         and (lines.grep is not None or lines.tail > MAX_PAGE_LINES)
     ):
-        return f"--json goes with --tail up to {MAX_PAGE_LINES}, without --grep"
+        return f"--json allows --tail up to {MAX_PAGE_LINES}, without --grep"
     return None
 
 

@@ -18,11 +18,15 @@ _PAGE = 500  # tasks a request
 
 @click.command("ls", epilog="Example: dw ls --group nightly --status failed")
 @click.option(
-    "--status", "-s", multiple=True, type=click.Choice(get_args(Status)), help="May be repeated."
+    "--status",
+    "-s",
+    multiple=True,
+    type=click.Choice(get_args(Status)),
+    help="Only this status. Repeatable.",
 )
-@group_option("Of this group.")
-@click.option("--name", help="Of this name, as a whole.")
-@click.option("--agent", help="Run by this agent.", shell_complete=agent_names)
+@group_option("Only tasks of this group.")
+@click.option("--name", help="Only tasks with exactly this name.")
+@click.option("--agent", help="Only tasks run by this agent.", shell_complete=agent_names)
 @click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True)
 @json_option
 def command(
@@ -62,7 +66,7 @@ def command(
         else:
             complain("no such tasks" if status or group or name or agent else "no tasks yet")
         if lost := sum(outcome.verdict(task) == "infrastructure" for task in tasks):
-            complain(f"{lost} of these failed by their machines, not by themselves: dw show ID")
+            complain(f"{lost} of these failed because of machines, not by themselves: dw show ID")
         if cursor is not None:
             complain(f"there are more: dw ls -n {count * 5}")
         return 0

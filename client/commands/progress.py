@@ -26,7 +26,9 @@ def bar(console: Console) -> Iterator[Callable[[waiting.Progress], None]]:
             if now.failed:
                 parts.append(f"[red]{now.failed:,} failed[/red]")
             if now.infrastructure:
-                parts.append(f"[magenta]{now.infrastructure:,} of them by their machines[/magenta]")
+                parts.append(
+                    f"[magenta]{now.infrastructure:,} of them because of machines[/magenta]"
+                )
             if now.cancelled:
                 parts.append(f"[yellow]{now.cancelled:,} cancelled[/yellow]")
             progress.update(

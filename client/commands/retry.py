@@ -12,10 +12,10 @@ from schema.tasks import FinalStatus
 
 @click.command("retry", epilog="Examples: dw retry 17, dw retry --group nightly --failed")
 @IDS
-@group_option("Tasks of this group: those that failed, unless something else is said.")
-@click.option("--failed", is_flag=True, help="Of the group, those that failed.")
-@click.option("--cancelled", is_flag=True, help="Of the group, those that were cancelled.")
-@click.option("--all", "every", is_flag=True, help="Of the group, all that have ended.")
+@group_option("The failed tasks of this group, unless an option below says otherwise.")
+@click.option("--failed", is_flag=True, help="The failed tasks of the group.")
+@click.option("--cancelled", is_flag=True, help="The cancelled tasks of the group.")
+@click.option("--all", "every", is_flag=True, help="All ended tasks of the group.")
 @json_option
 def command(
     ids: tuple[int, ...],
@@ -25,11 +25,11 @@ def command(
     every: bool,
     as_json: bool,
 ) -> int:
-    """Run finished tasks once more. Their earlier attempts and logs are kept."""
+    """Run finished tasks again. Their earlier attempts and logs are kept."""
     if bool(ids) == bool(group):
         raise click.UsageError("name tasks or a group: dw retry ID..., dw retry --group G")
     if ids and (failed or cancelled or every):
-        raise click.UsageError("--failed, --cancelled and --all choose among a group's tasks")
+        raise click.UsageError("--failed, --cancelled and --all need --group")
 
     async def main(dw: Client) -> int:
         if group:

@@ -33,7 +33,7 @@ NARROW = 60
 """Columns below which tables leave out what matters less: half of a word tells nothing."""
 _PIPE_WIDTH = 1000  # columns where nobody's screen ends: programs cut for themselves
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 
 
 class Failure(click.ClickException):
@@ -67,7 +67,7 @@ def _denied(error: DeniedError, *, given: bool) -> str:
     if error.problem.status == HTTPStatus.FORBIDDEN:
         return "ask an admin for a token of that role, and set TOKEN"
     if given:
-        return "is TOKEN set to one that is in force there? It may be revoked, or another server's"
+        return "is TOKEN valid there? It may be revoked, or belong to another server"
     return "TOKEN is not set; an admin makes one: dw token new --role submit --name NAME"
 
 
@@ -168,4 +168,4 @@ async def each(dw: Client, ids: Iterable[int], act: Callable[[int], Awaitable[No
 
 def tell_outage(error: DwError, seconds: float) -> None:
     """Say that it is tried again, and for how long."""
-    complain(f"{error}; trying again for {seconds:.0f} s")
+    complain(f"{error}; retrying for {seconds:.0f} s")

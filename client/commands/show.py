@@ -20,7 +20,7 @@ _NAMES_WIDTH = 11
 @IDS
 @json_option
 def command(ids: tuple[int, ...], as_json: bool) -> int:
-    """Show everything about tasks: what they are, how they went, how much they wrote."""
+    """Show everything about tasks: settings, times, attempts and logs."""
     if not ids:
         raise click.UsageError("name a task: dw show ID")
 
@@ -85,9 +85,9 @@ def _submitted(task: Task) -> Iterator[tuple[str, str]]:
     if task.timeout is not None:
         yield "timeout", render.duration(task.timeout)
     if task.no_output_timeout is not None:
-        yield "silence", f"at most {render.duration(task.no_output_timeout)}"
+        yield "no output", f"at most {render.duration(task.no_output_timeout)}"
     if task.exclusive:
-        yield "exclusive", "never overlaps itself"
+        yield "exclusive", "attempts never overlap"
     yield "priority", f"{task.priority} of 9"
 
 

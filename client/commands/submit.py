@@ -47,69 +47,73 @@ Examples:
     "source",
     type=click.File(encoding="utf-8-sig"),
     metavar="FILE|-",
-    help="One task a line: a shell line, or a JSON object that starts with {. "
+    help="One task per line: a shell line, or a JSON object that starts with {. "
     "Blank lines and # comments are skipped; other options are defaults.",
 )
-@click.option("--name", help="For people, instead of the command.")
-@group_option("Tasks of one test run. Many tasks are given one.")
+@click.option("--name", help="Shown instead of the command.")
+@group_option("Name of the test run. Tasks of a file get a generated one by default.")
 @click.option(
     "--env",
     "-e",
     multiple=True,
     metavar="K=V",
-    help="May be repeated; K alone takes the value from here.",
+    help="Environment variable; K alone takes the value from your environment. Repeatable.",
 )
 @click.option(
     "--secret",
     "secrets",
     multiple=True,
     metavar="K[=@FILE|=-]",
-    help="A variable that nobody is shown: its value from here, a file or stdin; may be repeated.",
+    help="Hidden variable; value from your environment, a file or stdin. Repeatable.",
 )
-@click.option("--cwd", metavar="FOLDER", help="Of the agent's machine.")
+@click.option("--cwd", metavar="FOLDER", help="Working folder on the agent's machine.")
 @click.option(
     "--needs",
     multiple=True,
     metavar="LABEL",
-    help="Only agents that have it; may be repeated or a list with commas.",
+    help="Run only on agents with this label. Repeatable, or a comma-separated list.",
 )
 @click.option(
     "--isolation",
     type=click.Choice(ISOLATIONS),
-    help="At least so much between the task and the agent's machine.",
+    help="Minimum isolation from the agent's machine.",
 )
-@click.option("--image", metavar="IMAGE", help="Of a container to run in.")
-@click.option("--timeout", type=DURATION, metavar="TIME", help="Of one attempt: 90, 30s, 5m, 2h.")
+@click.option("--image", metavar="IMAGE", help="Image of the container to run in.")
+@click.option(
+    "--timeout", type=DURATION, metavar="TIME", help="Limit for one attempt: 90, 30s, 5m, 2h."
+)
 @click.option(
     "--no-output-timeout",
     type=DURATION,
     metavar="TIME",
-    help="For which it may write nothing; then it is ended.",
+    help="End an attempt that writes nothing for this long.",
 )
-@click.option("--priority", type=click.IntRange(0, 9), metavar="N", help="9 is first; else 5.")
+@click.option(
+    "--priority", type=click.IntRange(0, 9), metavar="N", help="9 runs first (default: 5)."
+)
 @click.option(
     "--max-attempts",
     type=click.IntRange(1, 100),
     metavar="N",
-    help="How often the command may fail; else once.",
+    help="Run up to N times while it fails (default: 1).",
 )
-@click.option("--exclusive", is_flag=True, help="Two attempts of it never overlap.")
+@click.option("--exclusive", is_flag=True, help="Attempts of this task never overlap.")
 @click.option(
     "--run-after", type=MOMENT, metavar="TIME", help="Not before: 2026-12-24T18:00+01:00, or 10m."
 )
-@click.option("--key", help="Submitting the same key again gives the same task.")
+@click.option("--key", help="Submitting the same key again returns the same task.")
 @click.option(
     "--wait",
     "-w",
     "waiting",
     is_flag=True,
-    help="Until all have ended; the exit code tells how (see `dw --help`).",
+    help="Wait for all to end; the exit code is the outcome (see `dw --help`).",
 )
 @click.option(
     "--follow",
     "following",
     is_flag=True,
-    help="Write its log as it grows, and end as it ends.",
+    help="Print its log as it grows, and exit like the command.",
 )
 @json_option
 def command(
@@ -121,26 +125,26 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Hand over a shell command, or a file of them.
+    """Submit a shell command, or a file of them.
 
-    One word is a shell line as it is: dw submit 'make test | tail -n 5'. Several words are
-    quoted, so that each stays one word: dw submit -- grep -r 'two words' src.
+    A single word is a shell line: dw submit 'make test | tail -n 5'. Several words are quoted,
+    so that each stays one word: dw submit -- grep -r 'two words' src.
 
-    Options stand before the command.
+    Options come before the command.
     """
     if bool(words) == bool(source):
         raise click.UsageError("give either a command or --file: dw submit -- make test")
     typed = sum(word.endswith("=-") for word in options["secrets"])
     if typed + (source is not None and source.fileno() == sys.stdin.fileno()) > 1:
-        raise click.UsageError("stdin is for one thing: the tasks of --file -, or a secret")
+        raise click.UsageError("stdin can be read only once: for --file -, or for one secret")
     try:
         tasks = _tasks(words, source, key, _defaults(options))
     except BadInputError as error:
         raise click.UsageError(str(error)) from error
     if following and len(tasks) != 1:
-        raise click.UsageError("--follow is for one task: use --wait, then dw logs ID")
+        raise click.UsageError("--follow takes one task: use --wait, then dw logs ID")
     if following and as_json:
-        raise click.UsageError("--follow writes the log: not with --json")
+        raise click.UsageError("--follow prints the log: use it without --json")
 
     return run(lambda dw: _hand_over(dw, tasks, waiting, following, as_json))
 
@@ -167,7 +171,7 @@ async def _hand_over(
         if sys.stderr.isatty():
             click.echo(err=True)  # the terminal wrote ^C
         name = f"--group {shlex.quote(group)}" if group else " ".join(map(str, ids[:_PIECES]))
-        complain(f"{said} will go on: dw wait {name}, dw cancel {name}")
+        complain(f"{said} will keep running: dw wait {name}, dw cancel {name}")
         raise
 
 

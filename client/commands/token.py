@@ -14,26 +14,26 @@ from schema.tokens import Role, Token
 
 @click.group("token", epilog="Example: dw token new --role submit --name ci")
 def command() -> None:
-    """Make, list and revoke tokens.
+    """Create, list and revoke tokens.
 
-    A role says what a token may do: read looks at everything; submit also hands over, cancels and
-    retries tasks; agent runs them; admin may do all.
+    The role says what a token may do: read sees everything; submit also submits, cancels and
+    retries tasks; agent runs them; admin can do everything.
     """
 
 
 @command.command("new", epilog="Example: dw token new --role agent --name wall-3")
 @click.option("--role", type=click.Choice(get_args(Role)), required=True)
-@click.option("--name", metavar="NAME", required=True, help="For people, and for the audit.")
+@click.option("--name", metavar="NAME", required=True, help="Shown in lists and in the audit log.")
 @json_option
 def new(role: Role, name: str, as_json: bool) -> int:
-    """Make a token and write it, this once: the server keeps no copy."""
+    """Create a token and print it, only this once: the server keeps no copy."""
 
     async def main(dw: Client) -> int:
         made = await dw.make_token(name, role)
         if as_json:
             write_json([made])
         else:
-            complain(f"the token of {made.name}, for the role {made.role}; it is not shown again")
+            complain(f"the token of {made.name}, with the role {made.role}; it is not shown again")
             click.echo(made.token)
         return 0
 
@@ -41,10 +41,10 @@ def new(role: Role, name: str, as_json: bool) -> int:
 
 
 @command.command("ls", epilog="Example: dw token ls --all")
-@click.option("--all", "revoked", is_flag=True, help="Also those that were revoked.")
+@click.option("--all", "revoked", is_flag=True, help="Include revoked tokens.")
 @json_option
 def ls(revoked: bool, as_json: bool) -> int:
-    """List tokens, newest first; those of the server's own environment are not among them."""
+    """List tokens, newest first, except those in the server's environment."""
 
     async def main(dw: Client) -> int:
         tokens = await dw.tokens(revoked=revoked)
@@ -63,7 +63,7 @@ def ls(revoked: bool, as_json: bool) -> int:
 @click.argument("name", metavar="NAME")
 @json_option
 def revoke(name: str, as_json: bool) -> int:
-    """Let a token do nothing any more, within seconds. Agents that use it lose their tasks."""
+    """Make a token useless, within seconds. Agents that use it lose their tasks."""
 
     async def main(dw: Client) -> int:
         async with token_hints(dw, name):

@@ -25,13 +25,13 @@ _RATES_S = 1.0  # between the two looks that a rate needs
 
 
 @click.command("top", epilog="Examples: dw top, dw top --json --every 10s")
-@click.option("--every", type=DURATION, metavar="TIME", help="Between two looks; else 2s.")
+@click.option("--every", type=DURATION, metavar="TIME", help="Refresh interval (default: 2s).")
 @json_option
 def command(every: float | None, as_json: bool) -> int:
-    """Show agents, slots, the queue and rates as they change.
+    """Show agents, slots, the queue and rates, live.
 
-    Where there is no terminal, and with --json: once, unless --every is given. Rates are those of
-    the API machine that answers.
+    Without a terminal, and with --json: once, unless --every is given. Rates are those of the API
+    machine that answers.
     """
     if fullscreen() and not as_json:
         top = _Top(every or _EVERY_S)

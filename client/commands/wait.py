@@ -21,11 +21,11 @@ _LINE_EVERY_S = 5.0
 
 @click.command("wait", epilog="Example: dw wait --group nightly --at-most 2h")
 @IDS
-@group_option("Every task of this group.")
+@group_option("All tasks of this group.")
 @click.option("--at-most", type=DURATION, metavar="TIME", help="Give up after 90, 30s, 5m, 2h.")
 @json_option
 def command(ids: tuple[int, ...], group: str | None, at_most: float | None, as_json: bool) -> int:
-    """Wait until tasks have ended; the exit code tells how (see `dw --help`)."""
+    """Wait for tasks to end; the exit code is the outcome (see `dw --help`)."""
     if bool(ids) == bool(group):
         raise click.UsageError("name tasks or a group: dw wait ID..., dw wait --group G")
 
@@ -77,7 +77,7 @@ def _tell(waited: Waited) -> None:
 
 _WORDS: tuple[tuple[outcome.Verdict, str], ...] = (
     ("failed", "failed"),
-    ("infrastructure", "failed by their machines"),
+    ("infrastructure", "failed because of machines"),
     ("cancelled", "cancelled"),
 )
 
@@ -107,5 +107,5 @@ class _Lines:
         if bad:
             text += f", {bad:,} of them failed or cancelled"
         if progress.infrastructure:
-            text += f" ({progress.infrastructure:,} by their machines)"
+            text += f" ({progress.infrastructure:,} because of machines)"
         complain(text)

@@ -31,10 +31,10 @@ _WITH_LINES = 10
 @GROUP
 @json_option
 def command(group: str, as_json: bool) -> int:
-    """Show a group while it runs: progress, last lines, failures.
+    """Follow a group: progress, last lines, failures.
 
-    Until all of its tasks have ended; the exit code tells how, as that of `dw wait` does. Where
-    there is no terminal, a line for each change; with --json, all events but what tasks write.
+    Ends when all of its tasks have ended, with the same exit codes as `dw wait`. Without a
+    terminal: one line per change. With --json: all events except task output.
     """
     if as_json:
         return run(lambda dw: _events_here(dw, group))
@@ -150,6 +150,6 @@ def _goes_on(board: Board) -> None:
     name = shlex.quote(board.name)
     bad = board.counts.get("failed", 0)
     complain(
-        f"{board.ended:,} of {board.total:,} have ended, {bad:,} failed; the rest will go on: "
+        f"{board.ended:,} of {board.total:,} have ended, {bad:,} failed; the rest keep running: "
         f"dw watch {name}, dw cancel --group {name}"
     )

@@ -52,7 +52,7 @@ class Demo:
         began = time.monotonic()
         await self._start()
         self._out.print(
-            f"PostgreSQL, the API and an agent with {_SLOTS} slots run after "
+            f"PostgreSQL, the API and an agent with {_SLOTS} slots are up after "
             f"{render.duration(time.monotonic() - began)}."
         )
         async with Client(self.url) as dw:
@@ -120,7 +120,7 @@ class Demo:
         ids = [one.id for one in await dw.submit([case.task for case in wanted])]
         done = dict(zip(ids, wanted, strict=True))
         self._out.print(
-            f"{len(ids)} tasks are handed over: our unit tests, a file each, and some more."
+            f"{len(ids)} tasks submitted: our unit tests, one file each, and some more."
         )
         try:
             async with asyncio.timeout(_RUN_S):
@@ -160,19 +160,19 @@ class Demo:
         bad = sum(bool(one.wrong) for one in checked)
         self._out.print()
         if bad:
-            self._out.print(f"[bold red]{bad} of {len(checked)} tasks are not as they should be.")
+            self._out.print(f"[bold red]{bad} of {len(checked)} tasks did not end as expected.")
             return
         self._out.print(
-            f"[bold green]All {len(checked)} tasks ended as they should, and all {size} of log "
+            f"[bold green]All {len(checked)} tasks ended as expected, and all {size} of their logs "
             f"came back[/], in {render.duration(took_s)}."
         )
         self._out.print(
-            "A log is read with `dw logs ID`. `just demo --keep` leaves this server up for that."
+            "`dw logs ID` prints a log; `just demo --keep` keeps this server up for that."
         )
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave the server up until Ctrl-C.")
+@click.option("--keep", is_flag=True, help="Keep the server up until Ctrl-C.")
 def main(keep: bool) -> None:
     """Run tasks on a throwaway server and agent, and check every log."""
     root = Path.cwd()

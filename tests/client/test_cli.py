@@ -112,7 +112,7 @@ async def test_a_submissions_options_are_its_fields(fake: Fake) -> None:
     assert (await _dw(fake, "submit", "--isolation", "bwrap", "true")).code == 0
     assert fake.tasks[2].isolation == "bwrap"
     assert "isolation  bwrap" in (await _dw(fake, "show", "2")).out
-    assert "silence    at most 1m00s" in shown
+    assert "no output  at most 1m00s" in shown
 
 
 async def test_secrets_come_from_here_from_a_file_or_from_stdin(fake: Fake, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ async def test_secrets_come_from_here_from_a_file_or_from_stdin(fake: Fake, tmp_
         (["--secret", "NOWHERE_SET"], "no such variable here"),
         (["--secret", "A=@/nowhere/at/all"], "No such file"),
         (["--secret", "=x"], "has no name"),
-        (["--secret", "A=-", "--file", "-"], "stdin is for one thing"),
+        (["--secret", "A=-", "--file", "-"], "stdin can be read only once"),
     ],
 )
 async def test_a_secret_on_the_command_line_is_refused_and_not_repeated(
@@ -176,27 +176,27 @@ async def test_submit_json(fake: Fake) -> None:
     [
         (["submit"], "", "either a command or --file"),
         (["submit", "--file", "-"], "true\n{\n", "line 2"),
-        (["submit", "--timeout", "soon", "true"], "", "no duration"),
-        (["submit", "--follow", "--file", "-"], "a\nb\n", "--follow is for one task"),
+        (["submit", "--timeout", "soon", "true"], "", "not a duration"),
+        (["submit", "--follow", "--file", "-"], "a\nb\n", "--follow takes one task"),
         (["wait"], "", "name tasks or a group"),
         (["agents", "drain"], "", "Missing argument"),
         (["agents", "drain", "--at-most", "5s", "x"], "", "add --wait"),
-        (["agents", "--json", "drain", "x"], "", "options stand behind"),
+        (["agents", "--json", "drain", "x"], "", "options come after"),
         (["logs", "-f", "--grep", "x", "1"], "", "with --tail"),
         (["logs", "-f", "--attempt", "2", "1"], "", "with --tail"),
         (["logs"], "", "name a task or a group"),
         (["logs", "--group", "g", "1"], "", "name a task or a group"),
-        (["logs", "--group", "g", "--line", "3"], "", "without --attempt and --line"),
+        (["logs", "--group", "g", "--line", "3"], "", "with --attempt or --line"),
         (["explain"], "", "name a task"),
         (["show", "x"], "", "'x' is not a task's number"),
         (["show", "0"], "", "'0' is not a task's number"),
         (["show", "nightly"], "", "(if it is a group: dw group NAME)"),
         (["wait", "nightly"], "", "(if it is a group: dw wait --group NAME)"),
         (["show", str(2**63)], "", "is not a task's number"),
-        (["retry", "--failed", "1"], "", "choose among a group's tasks"),
+        (["retry", "--failed", "1"], "", "need --group"),
         (["watch"], "", "Missing argument"),
         (["group"], "", "Missing argument"),
-        (["logs", "--json", "--group", "g"], "", "goes with -f"),
+        (["logs", "--json", "--group", "g"], "", "needs -f"),
         (["completion", "tcsh"], "", "is not one of"),
         (["help", "explode"], "", "there is no command 'explode'"),
         (["explode"], "", "No such command 'explode'.\n"),
@@ -253,7 +253,7 @@ async def test_no_token_or_the_wrong_one(fake: Fake) -> None:
 
     for status, token, cure in (
         (401, "", "TOKEN is not set; an admin makes one: dw token new"),
-        (401, "x", "is TOKEN set to one that is in force there?"),
+        (401, "x", "is TOKEN valid there?"),
         (403, "x", "ask an admin for a token of that role"),
     ):
         refuse(status)
@@ -312,7 +312,7 @@ async def test_an_unknown_group_names_what_is_near(fake: Fake, words: list[str])
 async def test_a_wait_shows_what_failed(fake: Fake) -> None:
     """The exit code is that of the worst."""
     fake.add(group="g", status="succeeded")
-    cause = "agent farm-3 was not heard of for 63 s"
+    cause = "agent farm-3 was silent for 63 s"
     fake.add(
         group="g", status="failed", reason="agent_lost", name="lost one", message=cause, attempt=1
     )
@@ -320,7 +320,7 @@ async def test_a_wait_shows_what_failed(fake: Fake) -> None:
     ended = await _dw(fake, "wait", "--group", "g")
     assert ended.code == 3
     assert f"task 2 failed (agent_lost)  lost one: {cause}" in ended.out
-    assert "1 succeeded, 1 failed by their machines, 1 cancelled in 1m30s" in ended.out
+    assert "1 succeeded, 1 failed because of machines, 1 cancelled in 1m30s" in ended.out
     assert "dw logs 2" in ended.err
     assert await _dw(fake, "wait", "1") == (0, "1 succeeded in 0.00 s\n", "")
     assert (await _dw(fake, "wait", "1", "7")).code == 2
@@ -360,7 +360,7 @@ async def test_logs_tell_that_they_are_not_whole(fake: Fake) -> None:
     fake.log_state = "missing"
     ended = await _dw(fake, "logs", "1")
     assert (ended.code, ended.out) == (3, "a\nb\n")
-    assert ended.err == "dw: bytes of this log never arrived: dw show 1 tells which\n"
+    assert ended.err == "dw: bytes of this log never arrived: dw show 1 says which\n"
     assert (await _dw(fake, "logs", "-f", "1")).code == 3
 
 
@@ -394,7 +394,7 @@ async def test_a_damaged_log_is_told(fake: Fake) -> None:
     fake.add(status="succeeded", reason="exit", exit_code=0, attempt=1)
     fake.log(1, "stdout", b"a\n")
     fake.log_state = "damaged"
-    told = "dw: this log is not what the task wrote: dw show 1 tells more\n"
+    told = "dw: this log is not what the task wrote: dw show 1 says more\n"
     assert await _dw(fake, "logs", "1") == (3, "a\n", told)
     assert await _dw(fake, "logs", "-f", "1") == (3, "a\n", told)
     assert "stdout     damaged, 2 B, 1 line; not the bytes" in (await _dw(fake, "show", "1")).out
@@ -429,7 +429,7 @@ async def test_a_group_is_followed_with_a_prefix_for_each_task(fake: Fake) -> No
     assert (ended.code, ended.out) == (3, "1 | out\n")
     assert ended.err.splitlines() == [
         "1 | err",
-        "dw: bytes of this log never arrived: dw show 1 tells which",
+        "dw: bytes of this log never arrived: dw show 1 says which",
         "dw: task 1 failed (exit 3)",
     ]
     assert (await _dw(fake, "logs", "-f", "--group", "nobody")).code == 2
@@ -464,7 +464,7 @@ async def test_an_interrupted_wait_says_how_to_go_on(fake: Fake) -> None:
     process.send_signal(2)
     out, err = await process.communicate()
     assert out == b"task 1\n"
-    assert err.strip() == b"dw: task 1 will go on: dw wait 1, dw cancel 1"
+    assert err.strip() == b"dw: task 1 will keep running: dw wait 1, dw cancel 1"
     assert process.returncode == 130
 
 
@@ -523,7 +523,7 @@ async def test_ls_tells_failed_machines_from_failed_tasks(fake: Fake) -> None:
     states = [line.split("  ")[1].strip() for line in ended.out.splitlines()[1:]]
     wanted = ["failed", "failed (spawn_error)", "failed (agent_lost)", "failed (exit 3)"]
     assert states == wanted
-    assert ended.err.startswith("dw: 2 of these failed by their machines, not by themselves")
+    assert ended.err.startswith("dw: 2 of these failed because of machines, not by themselves")
 
 
 async def test_ls_reads_pages_and_says_that_there_are_more(fake: Fake) -> None:
@@ -557,7 +557,7 @@ async def test_agents(fake: Fake) -> None:
 async def test_draining_an_agent(fake: Fake) -> None:
     """It is asked to; with --wait, until it has ended, and no longer than --at-most."""
     fake.add_agent("lab/3", running=1)
-    asked = "agent lab/3 ends when it has finished what it runs\n"
+    asked = "agent lab/3 will exit when it has finished its tasks\n"
     assert await _dw(fake, "agents", "drain", "lab/3") == (0, asked, "")
     assert (await _dw(fake, "agents", "drain", "lab/3", "--json")).out == '{"agents":1}\n'
     ended = await _dw(fake, "agents", "drain", "lab/3", "--wait", "--at-most", "0.01s")
@@ -579,10 +579,10 @@ async def test_draining_nobody(fake: Fake) -> None:
     """A typo is told."""
     ended = await _dw(fake, "agents", "drain", "nobody")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "dw: there is no live agent 'nobody'; there are no agents\n"
+    assert ended.err == "dw: no live agent is named 'nobody'; there are no agents\n"
     fake.add_agent("farm-3")
     ended = await _dw(fake, "agents", "drain", "fram-3")
-    assert ended.err == "dw: there is no live agent 'fram-3'; did you mean farm-3?\n"
+    assert ended.err == "dw: no live agent is named 'fram-3'; did you mean farm-3?\n"
 
 
 async def test_a_group_shows_failures_before_what_was_slow(fake: Fake) -> None:
@@ -592,7 +592,7 @@ async def test_a_group_shows_failures_before_what_was_slow(fake: Fake) -> None:
     fake.add(
         group="g", status="failed", reason="exit", exit_code=3, name="bad", run_s=2.0, attempt=1
     )
-    cause = "agent farm-3 was not heard of for 63 s"
+    cause = "agent farm-3 was silent for 63 s"
     fake.add(group="g", status="failed", reason="agent_lost", name="lost", message=cause)
     fake.log(3, "stdout", b"one\ntwo\nthree\n\x1b[31mAssertionError: \x1b]0;title\x07no\n")
     ended = await _dw(fake, "group", "g")
@@ -600,7 +600,7 @@ async def test_a_group_shows_failures_before_what_was_slow(fake: Fake) -> None:
     lines = ended.out.splitlines()
     assert lines[:2] == [
         "group g  ended after 1m30s",
-        "4 tasks: 1 failed, 1 failed by their machines, 2 succeeded",
+        "4 tasks: 1 failed, 1 failed because of machines, 2 succeeded",
     ]
     text = "\n".join(lines)
     assert f"failed (agent_lost)  lost\n          {cause}" in text
@@ -633,7 +633,7 @@ async def test_a_group_too_large_to_follow_is_watched_all_the_same(fake: Fake) -
         "task 2 bad: failed (agent_lost)",
         "task 1 runs: succeeded after 1.00 s",
     ]
-    assert "2 tasks: 1 failed by their machines, 1 succeeded" in ended.out
+    assert "2 tasks: 1 failed because of machines, 1 succeeded" in ended.out
     assert ended.err == (
         "dw: read a log with: dw logs 2; run them again with: dw retry --group g\n"
     )
