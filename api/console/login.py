@@ -75,7 +75,7 @@ async def _who(request: Request[Any, Any, Any], token: str) -> Who:
     """Whose token it is; a 4xx problem where nobody may log in with it."""
     who = await services(request).tokens.find(token.encode())
     if who is None:
-        raise ProblemError(HTTPStatus.UNAUTHORIZED, "the form's `token` is none that is in force")
+        raise ProblemError(HTTPStatus.UNAUTHORIZED, "the form's `token` is not valid")
     if who.role not in _PEOPLE:
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
@@ -95,7 +95,7 @@ async def logout(request: Request[Any, Any, Any]) -> Response[None]:
 def _from_here(headers: dict[bytes, bytes]) -> None:
     """Others' pages must log nobody in as somebody else, nor out."""
     if b"origin" in headers and not cookies.same_origin(headers):
-        raise ProblemError(HTTPStatus.FORBIDDEN, "this form belongs to another site")
+        raise ProblemError(HTTPStatus.FORBIDDEN, "this form comes from another site")
 
 
 def _lead_to(

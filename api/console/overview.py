@@ -16,7 +16,7 @@ from api.routes.tasks import NO_CURSOR
 from api.store import console as store
 from api.store import tasks as task_store
 
-_LINE = "distributed-worker: hand over tasks with `dw submit`, see /schema for the routes\n"
+_LINE = "distributed-worker: submit tasks with `dw submit`; the API is described at /schema\n"
 _RUNNING = 12
 _FAILED = 12
 _QUEUES = 8

@@ -107,7 +107,7 @@ async def test_an_agent_is_drained(own_api: Api) -> None:
 
 @pytest.mark.parametrize("origin", ["http://evil", "null", "https://localhost:444"])
 async def test_a_foreign_page_presses_no_button(own_api: Api, origin: str) -> None:
-    """Also where no token is asked for: each page that a browser visits can reach loopback."""
+    """Also where no token required: each page that a browser visits can reach loopback."""
     api = own_api
     number = await api.submit()
     headers = {"Origin": origin}
@@ -193,7 +193,7 @@ async def test_a_wrong_token_is_told_in_the_form(start_api: StartApi) -> None:
     async with start_api(**_TOKENS) as api:
         reply = await _enter(api, "wrong", "/console/tasks")
         assert reply.status == 401
-        assert b"none that is in force" in reply.body
+        assert b"not valid" in reply.body
         assert b'name="next" value="/console/tasks"' in reply.body
         assert b"wrong</" not in reply.body
 

@@ -66,7 +66,7 @@ async def test_an_empty_server_says_what_to_do(own_api: Api) -> None:
     assert "dw submit -- echo hello" in page.text
     assert "No tasks yet." in (await look(own_api, "/console/tasks")).text
     assert "No groups yet." in (await look(own_api, "/console/groups")).text
-    assert "No agent lives." in (await look(own_api, "/console/agents")).text
+    assert "No agents." in (await look(own_api, "/console/agents")).text
 
 
 async def test_tasks_are_filtered_and_paged(own_api: Api) -> None:
@@ -90,7 +90,7 @@ async def test_tasks_are_filtered_and_paged(own_api: Api) -> None:
         seen += len(page.all("tr")) - 1
     assert seen == 120
     assert page.all("a", href="/console/tasks?status=pending&group=g%2F1")
-    assert "No task is like that." in (await look(api, "/console/tasks?name=none")).text
+    assert "No tasks match." in (await look(api, "/console/tasks?name=none")).text
     await look(api, "/console/tasks?status=lost", status=400)
     await look(api, "/console/tasks?cursor=x", status=400)
 
@@ -102,7 +102,7 @@ async def test_a_task_says_what_it_is_and_why_it_waits(own_api: Api) -> None:
         command="make test\necho two", needs=["gpu"], env={"LANG": "C"}, timeout=90, cwd="/tmp"
     )
     page = await look(api, f"/console/tasks/{number}")
-    for text in ("echo two", "gpu", "LANG", "1 min 30 s", "Why it waits", "No agent"):
+    for text in ("echo two", "gpu", "LANG", "1 min 30 s", "Why it is waiting", "no live agent"):
         assert text in page.text, text
     number = await failed(api)
     await api.post(f"/tasks/{number}/retry", {"after_attempt": 1})
@@ -202,7 +202,7 @@ async def test_agents_show_what_they_run_and_who_is_gone(own_api: Api) -> None:
     leaving = await api.open(agent="leaving")
     await api.beat(leaving, closing=True)
     page = await look(api, "/console/agents")
-    assert "said goodbye" in page.text
+    assert "closed its session" in page.text
 
 
 async def test_what_others_wrote_is_text_on_every_page(own_api: Api) -> None:

@@ -18,7 +18,7 @@ _PAGES = ["/", "/console/tasks", "/console/groups", "/console/agents"]
 async def test_a_list_changes_by_itself(api: Api, page: Page) -> None:
     """What is handed over appears; what is cancelled by its button says so."""
     await page.goto(f"{api.url}/console/tasks?name=appears")
-    await expect(page.locator("#tasks")).to_contain_text("No task is like that.")
+    await expect(page.locator("#tasks")).to_contain_text("No tasks match.")
     number = await api.submit(name="appears")
     await expect(page.locator("#tasks")).to_contain_text(f"#{number}")
     await page.get_by_role("button", name=f"Cancel task {number}").click()
@@ -251,7 +251,7 @@ async def test_a_token_lets_a_browser_in_and_back(guarded: Running, page: Page) 
     await expect(page).to_have_url(f"{url}/login?next=%2Fconsole%2Ftasks%3Fname%3Dguarded")
     await page.get_by_label("Token").fill("wrong")
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("alert").first).to_contain_text("none that is in force")
+    await expect(page.get_by_role("alert").first).to_contain_text("not valid")
     await page.get_by_label("Token").fill(TOKENS["READ_TOKEN"])
     await page.keyboard.press("Enter")
     await expect(page).to_have_url(f"{url}/console/tasks?name=guarded")
