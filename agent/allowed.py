@@ -67,7 +67,7 @@ class Allowed:
         if not any(each.fullmatch(command) for each in self._commands):
             return (
                 f"refuses this command: ALLOW={self._said[:_SHOWN_CHARS]!r} does not match it as a "
-                "whole; wildcards stand for no ; & | < > ( ) $ ` and no line end"
+                "whole; wildcards do not match ; & | < > ( ) $ ` or line ends"
             )
         for name in env:
             if not any(fnmatchcase(name, each) for each in self._variables):

@@ -196,7 +196,7 @@ def _raise_problem(status: int, content: bytes, headers: CIMultiDictProxy[str]) 
         problem = msgspec.json.decode(content, type=Problem)
         why, retry_after_s = f"{problem.title}: {problem.detail}", problem.retry_after
     except msgspec.MsgspecError:
-        why, retry_after_s = "no word of explanation", None
+        why, retry_after_s = "no explanation", None
     why = f"{status} {why}"
     if status == STATUS_GONE:
         raise SessionGoneError(why)

@@ -104,7 +104,7 @@ class Bubblewrap:
         Nor may they stand in its arguments, which all users of the machine can read.
         """
         if len(env) > _MOST_VARIABLES:
-            raise RefusedError(f"can hand over {_MOST_VARIABLES} variables to a sandbox at most")
+            raise RefusedError(f"can pass at most {_MOST_VARIABLES} variables to a sandbox")
         for name in ("work", "tmp"):
             (folder / name).mkdir()
         words: list[bytes] = [b"--clearenv"]

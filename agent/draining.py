@@ -84,7 +84,7 @@ class Draining:
                 return True
         kept = await self._outbox.keep_all()
         log.error(
-            "the API did not take everything in time: %s unreported; %s",
+            "the API did not accept everything in time: %s unreported; %s",
             _count(len(self._attempts.held), "task"),
             "the next agent with this STATE_DIR sends the rest" if kept else "the rest is lost",
         )
@@ -103,7 +103,7 @@ class Draining:
             if self._session.away and not told:
                 told = True
                 log.info(
-                    "waiting for the API to take the last logs; press Ctrl-C again to leave them "
+                    "waiting for the API to accept the last logs; press Ctrl-C again to leave them "
                     "to the next agent"
                 )
             with contextlib.suppress(TimeoutError):

@@ -70,7 +70,7 @@ class Folders:
             self._untouched.append(folder)
             return
         if not await asyncio.to_thread(remove, folder.path):
-            log.warning("of a task's work folder something stays behind: %s", folder.path)
+            log.warning("part of a task's work folder cannot be removed: %s", folder.path)
 
     async def keep(self, folder: Folder, name: str) -> None:
         """Put a folder where people find it, unless it is empty; the oldest there is removed."""

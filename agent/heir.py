@@ -42,7 +42,7 @@ class Heir:
         try:
             left = await asyncio.to_thread(_read, self._spool)
         except (OSError, SpoolError) as error:
-            log.warning("the spool cannot be read, what a dead agent left stays there: %s", error)
+            log.warning("the spool cannot be read; what a dead agent left stays there: %s", error)
             return
         self._results = left.results
         self._outbox.restore(left.deliveries, left.parcels)

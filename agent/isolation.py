@@ -142,7 +142,7 @@ def _bubblewrap(settings: Settings, state: Path) -> Bubblewrap | None:
     if settings.isolation == "docker":
         return None
     program = shutil.which("bwrap")
-    why: str | None = "there is no bwrap: install bubblewrap"
+    why: str | None = "bwrap is missing: install bubblewrap"
     if program is not None:
         made = Bubblewrap(
             program,
@@ -156,7 +156,7 @@ def _bubblewrap(settings: Settings, state: Path) -> Bubblewrap | None:
         if why is None:
             return made
     if settings.isolation == "bwrap":
-        raise CannotIsolateError(f"ISOLATION=bwrap cannot be given here: {why}")
+        raise CannotIsolateError(f"ISOLATION=bwrap is not available here: {why}")
     return None
 
 
@@ -165,7 +165,7 @@ def _containers(settings: Settings, engine: Engine | None, limits: TaskLimits) -
         return None
     if why := engine.works():
         if settings.isolation == "docker":
-            raise CannotIsolateError(f"ISOLATION=docker cannot be given here: {why}")
+            raise CannotIsolateError(f"ISOLATION=docker is not available here: {why}")
         return None
     return Containers(
         engine,

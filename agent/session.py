@@ -174,7 +174,7 @@ class Session:
             self._failing_since_s = now_s
         if not self._said_away and (not self.id or now_s - self._failing_since_s >= _AWAY_AFTER_S):
             self._said_away = True
-            log.warning("the API is away (%s); trying again until it is back", error)
+            log.warning("the API cannot be reached (%s); retrying until it is back", error)
         retry_after_s = error.retry_after_s if isinstance(error, AwayError) else None
         await asyncio.sleep(backoff.next_s(retry_after_s))
 

@@ -137,13 +137,13 @@ def _check_url(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise SettingsError(
-            f"API_URL={url!r} is no address: write it as http://host:port or http://host/prefix"
+            f"API_URL={url!r} is not an address: write it as http://host:port or http://host/prefix"
         )
     if parts.username or parts.password or parts.query or parts.fragment:
         # The address is printed, and tasks see it in their environment.
-        raise SettingsError("API_URL must be an address only; a secret belongs into TOKEN")
+        raise SettingsError("API_URL must be an address only; put a secret in TOKEN")
     if "/t/dw_" in parts.path:
-        raise SettingsError("API_URL has a token in it, as for agents of old: put it into TOKEN")
+        raise SettingsError("API_URL contains a token, as for legacy agents: put it in TOKEN")
 
 
 def _check_ca(file: str) -> None:
@@ -159,15 +159,17 @@ def _check_isolation(settings: Settings) -> None:
     for label in settings.labels:
         if label.startswith(ISOLATION_LABEL):
             raise SettingsError(
-                f"LABELS has {label!r}: the agent says by itself what it can give. Set ISOLATION "
-                "for what each task gets at least."
+                f"LABELS has {label!r}: the agent announces isolation itself. Set ISOLATION to the "
+                "minimum for every task."
             )
     if settings.isolation == "docker" and not settings.image:
         raise SettingsError("ISOLATION=docker needs IMAGE, for tasks that name none")
     try:
         Allowed(settings.allow, settings.allow_env)
     except re.error as error:
-        raise SettingsError(f"ALLOW={','.join(settings.allow)!r} is no pattern: {error}") from None
+        raise SettingsError(
+            f"ALLOW={','.join(settings.allow)!r} is not a pattern: {error}"
+        ) from None
     state = Path(settings.state_dir).resolve()
     for name, paths in (("READABLE", settings.readable), ("WRITABLE", settings.writable)):
         for path in paths:

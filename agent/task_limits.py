@@ -103,7 +103,7 @@ def _groups(settings: Settings, memory: int, agent: str, slots: int) -> list[Gro
         controllers = frozenset(name.partition(".")[0] for name in files)
         return cgroups.make(base, agent, slots, files, controllers)
     except OSError as error:
-        log.warning("limits of tasks hold for each of their processes only: %s", error)
+        log.warning("task limits apply per process only: %s", error)
         return []
 
 

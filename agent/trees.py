@@ -125,7 +125,7 @@ class Trees:
         self._due = True
         if not self._link.remove(place):
             return None
-        return f"agent {self._name} stood still, and others may have this exclusive task by now"
+        return f"agent {self._name} was stopped, and others may have this exclusive task by now"
 
     def tick(self) -> None:
         """Reap what was adopted and has ended; kill what belongs to nobody, when it is time."""

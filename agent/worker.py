@@ -244,8 +244,8 @@ class Worker:
         if full and self._spooler.full and not self._said_full:
             self._said_full = True
             log.warning(
-                "unsent output fills BUFFER_BYTES and SPOOL_BYTES: tasks wait on their pipes until "
-                "the API takes more"
+                "unsent output fills BUFFER_BYTES and SPOOL_BYTES: tasks block on their pipes "
+                "until the API accepts more"
             )
         self._runner.read_output(wanted=not full)
 

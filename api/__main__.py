@@ -217,7 +217,7 @@ def _announce(settings: Settings, server: Any, guarded: bool) -> None:
         return
     server.answered = True
     where = "the embedded PostgreSQL" if settings.database_url is None else "DATABASE_URL"
-    guard = "" if guarded else "; no token is asked for"
+    guard = "" if guarded else "; no token required"
     print(f"listening on {url} with {settings.workers} workers over {where}{guard}", flush=True)
 
 

@@ -90,8 +90,8 @@ class Access(Struct, frozen=True):
             DENIED.labels("403").inc()
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
-                "a token in the path is for agents of old alone, with the role agent and on their"
-                " routes: send others as `Authorization: Bearer …`",
+                "a token in the path is accepted from legacy agents only, with the role agent and"
+                " on their routes: send others as `Authorization: Bearer …`",
             )
 
 
@@ -136,7 +136,9 @@ def open_routes(routes: Iterable[BaseRoute]) -> frozenset[tuple[str, str]]:
             if _options(handler):
                 continue
             if _KEY not in handler.opt:
-                raise RuntimeError(f"{handler} at {route.path} does not say whom it serves: opt=…")
+                raise RuntimeError(
+                    f"{handler} at {route.path} does not declare who may call it: opt=…"
+                )
             if not access_of(handler).roles:
                 found |= {(method, route.path) for method in handler.http_methods}
     return frozenset(found)

@@ -101,7 +101,7 @@ def create_app(settings: Settings | None = None) -> Front:
         openapi_config=OpenAPIConfig(
             title="distributed-worker",
             version=version(),
-            description="Hand over shell tasks; agents run them and send back results and logs. "
+            description="Submit shell tasks; agents run them and send back results and logs. "
             "Errors are `application/problem+json` (RFC 9457).",
             openapi_router=Router("/schema", route_handlers=[], opt=READ, include_in_schema=False),
             components=Components(
@@ -285,5 +285,5 @@ async def _for_ever(name: str, run: Callable[[], Awaitable[None]]) -> None:
     except asyncio.CancelledError:
         raise
     except Exception:  # noqa: BLE001 - whatever it was
-        _log.critical("the %s loop failed; this worker ends", name, exc_info=True)
+        _log.critical("the %s loop failed; this worker exits", name, exc_info=True)
         os._exit(70)

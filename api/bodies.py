@@ -100,7 +100,7 @@ async def _receive(request: Request[Any, Any, Any], limits: Limits) -> bytes:
             while True:
                 message = await request.receive()
                 if message["type"] != "http.request":
-                    raise ProblemError(HTTPStatus.BAD_REQUEST, "the body broke off")
+                    raise ProblemError(HTTPStatus.BAD_REQUEST, "the body was cut off")
                 parts.append(message["body"])
                 size += len(message["body"])
                 if size > limits.size:
@@ -115,7 +115,7 @@ async def _receive(request: Request[Any, Any, Any], limits: Limits) -> bytes:
     except TimeoutError:
         raise ProblemError(
             HTTPStatus.REQUEST_TIMEOUT,
-            f"the body did not arrive within {limits.body_s:g} s (BODY_S), or stood still for"
+            f"the body did not arrive within {limits.body_s:g} s (BODY_S), or paused for"
             f" {limits.pause_s:g} s (BODY_PAUSE_S)",
         ) from None
 
@@ -197,7 +197,7 @@ def _wrong(error: Exception, limits: Limits) -> ProblemError:
         case BadGzipError():
             why = f"the body's gzip: {error}"
         case RecursionError():
-            why = "the body is nested too deep: hundreds of arrays or objects in one another"
+            why = "the body is nested too deeply: hundreds of arrays or objects inside one another"
         case _:
             why = f"the body: {error}"
     return ProblemError(HTTPStatus.BAD_REQUEST, why)

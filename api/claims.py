@@ -187,7 +187,7 @@ class Claims:
                 pause_s = max(pause_s, (time.monotonic() - began) * _HEADS_SHARE)
                 self.wake(heads)
             except Exception as error:  # noqa: BLE001 - the database is away: the next round looks
-                _log.warning("cannot look at the queues: %r", error)
+                _log.warning("cannot read the queues: %r", error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._read_lanes.wait()

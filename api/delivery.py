@@ -47,7 +47,7 @@ class Delivery:
 
     def _open(self, task: int, sealed: bytes | None) -> dict[str, str]:
         if sealed is None:
-            raise SealError("its secrets are not kept any more")
+            raise SealError("its secrets are no longer stored")
         if self._seals is None:
             raise SealError(f"this server has no key to open its secrets with: {HOW_TO_SET}")
         return self._seals.open(task, sealed)

@@ -46,8 +46,8 @@ def _not_pending(what: Waiting) -> Why:
             finished_at=what.finished_at,
         )
     if what.status == "in_progress":
-        does = "is being ended" if what.cancel_requested else "runs"
-        where = f"on agent {what.agent}" if what.agent else "on an agent of the original system"
+        does = "is being cancelled" if what.cancel_requested else "is running"
+        where = f"on agent {what.agent}" if what.agent else "on a legacy agent"
         return Running(
             text=f"It {does} {where}, attempt {what.attempt}.",
             agent=what.agent,
@@ -63,7 +63,7 @@ def _not_pending(what: Waiting) -> Why:
             attempt=what.attempt,
             reason=what.last_reason,
         )
-    return NotDue(text=f"It is not due: it may start {when}.", run_after=what.run_after)
+    return NotDue(text=f"It is not due yet: it may start {when}.", run_after=what.run_after)
 
 
 def _how(what: Waiting) -> str:
@@ -96,14 +96,14 @@ def _pending(
         reasons.append(_in_queue(what, ahead))
     if not reasons:
         slots = "1 free slot" if free == 1 else f"{free:,} free slots"
-        text = f"Nothing holds it: {_agents(len(work))} with {slots} can take it at once."
+        text = f"Nothing holds it up: {_agents(len(work))} with {slots} can take it at once."
         reasons.append(Soon(text=text, agents=len(work), free=free))
     return reasons
 
 
 def _no_agent(what: Waiting, lacking: Lacking) -> NoAgent:
     if not lacking.agents:
-        text = "No agent is there."
+        text = "There is no live agent."
     else:
         noun = "the label" if len(what.needs) == 1 else "all of the labels"
         text = f"No live agent has {noun} {_list(what.needs)}"
@@ -111,7 +111,7 @@ def _no_agent(what: Waiting, lacking: Lacking) -> NoAgent:
         if nearest:
             text += f": {nearest[0].agent} lacks only {_list(nearest[0].missing)}."
         else:
-            text += f"; {_agents(lacking.agents)} {'is' if lacking.agents == 1 else 'are'} there."
+            text += f"; {_agents(lacking.agents)} {'is' if lacking.agents == 1 else 'are'} live."
     return NoAgent(
         text=text, missing=lacking.missing, nearest=lacking.nearest, agents=lacking.agents
     )
@@ -120,9 +120,9 @@ def _no_agent(what: Waiting, lacking: Lacking) -> NoAgent:
 def _draining(takers: Sequence[Taker]) -> Draining:
     names = tuple(each.agent for each in takers[:_NAMED])
     if len(takers) == 1:
-        text = f"The only agent that could take it drains: {names[0]}."
+        text = f"The only agent that could take it is draining: {names[0]}."
     else:
-        text = f"All {len(takers):,} agents that could take it drain."
+        text = f"All {len(takers):,} agents that could take it are draining."
     return Draining(text=text, agents=names, count=len(takers))
 
 
@@ -133,7 +133,7 @@ def _busy(work: Sequence[Taker]) -> Busy:
     verb = "is" if slots == 1 else "are"
     text = f"{all_slots} of {_agents(len(work))} that can take it {verb} taken"
     if free_by is not None:
-        text += f"; the first must be free at {free_by.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        text += f"; the first will be free by {free_by.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     return Busy(text=f"{text}.", agents=len(work), slots=slots, free_by=free_by)
 
 
@@ -141,7 +141,7 @@ def _in_queue(what: Waiting, ahead: int) -> InQueue:
     more = ahead >= MOST_AHEAD
     count = f"At least {ahead:,} tasks" if more else "1 task" if ahead == 1 else f"{ahead:,} tasks"
     verb = "is" if ahead == 1 else "are"
-    text = f"{count} with the same needs {verb} before it."
+    text = f"{count} with the same needs {verb} ahead of it."
     return InQueue(text=text, ahead=ahead, more=more, lane=what.needs, priority=what.priority)
 
 

@@ -117,8 +117,8 @@ class Front:
         if self._requests > self._most_requests:
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                f"more than {self._most_requests} requests are under way here (MAX_REQUESTS);"
-                " come back",
+                f"more than {self._most_requests} requests are in progress in this worker"
+                " (MAX_REQUESTS); retry later",
                 retry_after_s=1,
             )
 
@@ -148,8 +148,7 @@ class Front:
         DENIED.labels("401").inc()
         return ProblemError(
             HTTPStatus.UNAUTHORIZED,
-            f"this needs a token{needed}: send one that is in force as `Authorization: Bearer …`"
-            " (TOKEN)",
+            f"this needs a token{needed}: send a valid one as `Authorization: Bearer …` (TOKEN)",
             headers={"WWW-Authenticate": "Bearer"},
         )
 

@@ -65,7 +65,9 @@ class Gate:
                 raise _by_another_name(headers[b"host"])
             foreign = b"origin" in headers and not cookies.same_origin(headers)
             if foreign and method not in _SAFE:
-                raise _elsewhere("a page in a browser changes things only if it is our own")
+                raise _elsewhere(
+                    "without tokens, browsers may change things only from our own pages"
+                )
             return NOBODY
         if in_path is not None:
             return await self._tokens.find(in_path)
@@ -80,16 +82,16 @@ class Gate:
         if login is None or who is None or not login.proves(self._key, who.digest, time.time()):
             return None
         if method not in _SAFE and not cookies.same_origin(headers):
-            raise _elsewhere("a browser's cookie changes things only from our own pages")
+            raise _elsewhere("a cookie allows changes only from our own pages")
         return who
 
 
 def _by_another_name(host: bytes) -> ProblemError:
     return ProblemError(
         HTTPStatus.FORBIDDEN,
-        f"without tokens this server is called by an address or `localhost`, and not"
-        f" {host.decode('latin-1')!r} (`Host`): a page in a browser may let its name mean this"
-        " machine. Call it so, or give it tokens (TOKEN)",
+        "without tokens this server answers only to an address or `localhost`, not to"
+        f" {host.decode('latin-1')!r} (`Host`): a web page could make its own name resolve to this"
+        " machine. Use one of those, or set up tokens (TOKEN)",
     )
 
 

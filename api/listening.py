@@ -47,8 +47,8 @@ def tls_files(settings: Settings) -> tuple[Path, Path] | None:
     except (ssl.SSLError, ValueError) as error:
         why = getattr(error, "reason", None) or str(error)
         raise StartError(
-            f"TLS_CERT={files[0]} and TLS_KEY={files[1]} are no certificate and its key without a"
-            f" password, in PEM: {why}"
+            f"TLS_CERT={files[0]} and TLS_KEY={files[1]} are not a certificate and its unencrypted"
+            f" key in PEM: {why}"
         ) from None
     return files
 
@@ -74,6 +74,6 @@ def warning(settings: Settings) -> str | None:
     if settings.loopback or settings.tls_cert is not None:
         return None
     return (
-        f"HOST={settings.host} without TLS_CERT and TLS_KEY: whoever is on the way reads tokens and"
-        " logs, unless a proxy in front speaks TLS"
+        f"HOST={settings.host} without TLS_CERT and TLS_KEY: anyone on the network can read tokens"
+        " and logs, unless a proxy in front terminates TLS"
     )

@@ -47,7 +47,7 @@ def _pieces(member: bytes, most: int, until: float) -> Iterator[bytes]:
     It is fed in slices, or blocks that hold nothing would keep one step busy for all of them.
     """
     if member[3:4] > _MOST_FLAGS:  # isa-l lets them pass, other readers do not
-        raise BadGzipError("not gzip: flags that are reserved")
+        raise BadGzipError("not gzip: reserved flags are set")
     inflater = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)
     total = fed = 0
     try:
@@ -56,7 +56,7 @@ def _pieces(member: bytes, most: int, until: float) -> Iterator[bytes]:
             fed += len(data)
             piece = inflater.decompress(data, _STEP)
             if not piece and not inflater.eof and fed == len(member):
-                raise BadGzipError("the gzip member is cut short")
+                raise BadGzipError("the gzip member is truncated")
             total += len(piece)
             if total > most:
                 raise InflatesTooFarError(f"inflates to more than {most} bytes")
@@ -66,7 +66,7 @@ def _pieces(member: bytes, most: int, until: float) -> Iterator[bytes]:
     except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub declares an instance
         raise BadGzipError(f"not gzip: {error}") from None
     if inflater.unused_data or fed < len(member):
-        raise BadGzipError("something follows the first gzip member")
+        raise BadGzipError("data follows the first gzip member")
 
 
 def count_lines(data: bytes) -> int:

@@ -21,15 +21,15 @@ from schema.tasks import Status
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 
-SUBMITTED = Counter("dw_tasks_submitted", "Tasks that were stored")
-CLAIMED = Counter("dw_tasks_claimed", "Attempts that were given to agents")
+SUBMITTED = Counter("dw_tasks_submitted", "Tasks stored")
+CLAIMED = Counter("dw_tasks_claimed", "Attempts given to agents")
 CHUNKS = Counter("dw_log_chunks", "Log chunks by verdict", ["verdict"])
 CHUNK_BYTES = Counter("dw_log_bytes", "Log bytes received, inflated")
 RESULTS = Counter("dw_results", "Results by verdict", ["verdict"])
 WAITING = Gauge(
-    "dw_waiting", "Requests that wait, parked claims too", ["what"], multiprocess_mode="livesum"
+    "dw_waiting", "Waiting requests, including parked claims", ["what"], multiprocess_mode="livesum"
 )
-DENIED = Counter("dw_denied", "Requests without a token, or the right one", ["status"])
+DENIED = Counter("dw_denied", "Requests refused for lack of a token or role", ["status"])
 LOST = Counter("dw_attempts_lost", "Attempts whose agent was lost")
 
 

@@ -124,7 +124,7 @@ def command_prefix(account: Account, needed: Iterable[Path]) -> list[str]:
         if passage is None:
             raise PostgresStartError(
                 f"the user nobody, as whom PostgreSQL has to run here, cannot reach {closed}: "
-                "set DATA_DIR (or move the clone) to where others may pass, or set DATABASE_URL"
+                "set DATA_DIR (or move the clone) to where other users can go, or set DATABASE_URL"
             )
         capability = f",+{passage}"
     sets = [f"--{name}=-all{capability}" for name in ("inh-caps", "ambient-caps", "bounding-set")]

@@ -103,7 +103,7 @@ def _end_processes(pgdata: Path) -> bool:
             for pid in pids:
                 wait_gone(pid, deadline - time.monotonic())
         if left := list(pick(pgdata)):
-            raise PostgresStartError(f"process {left[0]} of a former PostgreSQL does not end")
+            raise PostgresStartError(f"process {left[0]} of an earlier PostgreSQL does not end")
     return found
 
 

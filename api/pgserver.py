@@ -161,14 +161,14 @@ class Server:
         while not self._stopping.is_set():
             if process.poll() is not None:
                 raise PostgresStartError(
-                    f"PostgreSQL ended as it started ({process.returncode}):{self._tail()}"
+                    f"PostgreSQL exited on startup ({process.returncode}):{self._tail()}"
                 )
             if self._answers():
                 return
             if (now := self._logfile.stat().st_size) != size:
                 size, since = now, time.monotonic()
             elif time.monotonic() - since > _STUCK_S:
-                raise PostgresStartError(f"PostgreSQL does not get ready:{self._tail()}")
+                raise PostgresStartError(f"PostgreSQL did not become ready:{self._tail()}")
             self._stopping.wait(0.03)
 
     def _tail(self) -> str:

@@ -54,6 +54,8 @@ def parse(text: str) -> Position:
     """Read what `str` wrote; BadPositionError."""
     found = _TEXT.fullmatch(text)
     if found is None:
-        raise BadPositionError(f"{text!r:.100} is no position of a task's log: events bring it")
+        raise BadPositionError(
+            f"{text!r:.100} is not a position in a task's log: use the id of an event"
+        )
     attempt, stdout, stderr, lines, told = found.groups("")
     return Position(int(attempt), int(stdout), int(stderr), int(lines), _TOLD[told])

@@ -133,13 +133,13 @@ class EmbeddedPostgres:
                 return
             if time.monotonic() - began > _CALM_S:
                 delay = first
-            _log.error("PostgreSQL is down (%s); starting it again in %.1f s", code, delay)
+            _log.error("PostgreSQL is down (%s); restarting it in %.1f s", code, delay)
             self._stopping.wait(delay)
             delay = min(delay * 2, longest)
             try:
                 server.launch()
             except (PostgresStartError, OSError):
-                _log.exception("PostgreSQL did not start again")
+                _log.exception("PostgreSQL did not restart")
 
     def _wait_for_end(self, server: Server) -> int | None:
         """Sleep until PostgreSQL ends or stop() is called; return the exit code, if it has one."""

@@ -51,7 +51,7 @@ class LogInFirstError(Exception):
 
 
 def not_found(what: str) -> ProblemError:
-    """Nothing is there under that number or name."""
+    """Nothing has that id or name."""
     return ProblemError(HTTPStatus.NOT_FOUND, what)
 
 
@@ -85,11 +85,11 @@ def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[byt
 
 def _database_away(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     _log.warning("%s %r: no database: %r", request.method, request.scope["path"], error)
-    return _respond(503, "the database cannot be reached now; nothing was lost, come back", 1.0)
+    return _respond(503, "the database cannot be reached now; nothing was lost, retry later", 1.0)
 
 
 def _full(_: Request[Any, Any, Any], _error: Exception) -> Response[bytes]:
-    return _respond(503, "more waits for the database than there is room for; come back", 1.0)
+    return _respond(503, "too much is waiting for the database; retry later", 1.0)
 
 
 def _log_in(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -103,7 +103,7 @@ def _log_in(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
 
 def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     _log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
-    return _respond(500, "a mistake of the server; it has written down what happened")
+    return _respond(500, "an internal error; the server has logged it")
 
 
 def response_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

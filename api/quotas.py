@@ -25,7 +25,7 @@ async def submission(connection: Connection, who: str, a_minute: int) -> AsyncIt
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 f"{who} has submitted {a_minute} times in the last minute"
-                " (SUBMISSIONS_PER_MINUTE); come back",
+                " (SUBMISSIONS_PER_MINUTE); retry later",
                 retry_after_s=math.ceil(wait_s),
             )
         yield

@@ -178,6 +178,6 @@ def _message(result: Result) -> str | None:
     """For people, who shall not be left to guess why a machine is to blame."""
     message = result.message
     if not message and result.reason in INFRASTRUCTURE:
-        return "its agent gave the task up and did not say why"
+        return "its agent gave up the task without saying why"
     # PostgreSQL's text has no NUL.
     return None if message is None else message.replace("\0", "\N{REPLACEMENT CHARACTER}")

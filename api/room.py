@@ -83,7 +83,7 @@ class Room:
                 self.leave(size)  # it was let in at that very moment
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                "more large bodies arrive than there is room for (MAX_BODIES_BYTES); come back",
+                "too many large bodies at once (MAX_BODIES_BYTES); retry later",
                 retry_after_s=1,
             ) from None
         return Place(self, size)

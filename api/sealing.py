@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 HOW_TO_SET = (
-    "set SECRETS_KEY on all API machines, for example to what `openssl rand -base64 32` writes"
+    "set SECRETS_KEY on all API machines, for example to what `openssl rand -base64 32` prints"
 )
 _VERSION = b"\1"
 _NUMBER_BYTES = 4
@@ -97,7 +97,7 @@ def seals_of(settings: Settings) -> Seals | None:
             ) from None
         except UnicodeDecodeError:
             raise SettingsError(
-                f"SECRETS_KEY_FILE={settings.secrets_key_file}: it holds no text"
+                f"SECRETS_KEY_FILE={settings.secrets_key_file}: it is not text"
             ) from None
     keys = [_key(word) for word in _SPACE.split(text) if word]
     if not keys:

@@ -22,20 +22,20 @@ def check_secrets(task: Submission, where: str, seals: Seals | None) -> None:
             raise _refused(f"{name} is in `env` too", f"{where}.secrets.{name}")
         if len(value.strip()) < MIN_SECRET_CHARS:
             raise _refused(
-                f"fewer than {MIN_SECRET_CHARS} characters besides spaces stand in any log by"
-                " chance, and cannot be kept out of it: put them into `env`",
+                f"fewer than {MIN_SECRET_CHARS} characters besides spaces appear in any log by"
+                " chance, and cannot be redacted: put them into `env`",
                 f"{where}.secrets.{name}",
             )
         size += len(value.encode())
         lines += value.count("\n") + 1
     if size > MAX_SECRET_BYTES:
         raise _refused(
-            f"{size} bytes of secrets, {MAX_SECRET_BYTES} is the most of a task", f"{where}.secrets"
+            f"{size} bytes of secrets, a task may have {MAX_SECRET_BYTES}", f"{where}.secrets"
         )
     if lines > MAX_SECRET_LINES:
         raise _refused(
-            f"{lines} lines of secrets, {MAX_SECRET_LINES} is the most of a task: base64 makes one"
-            " line of many",
+            f"{lines} lines of secrets, a task may have {MAX_SECRET_LINES}: base64 makes one line"
+            " of many",
             f"{where}.secrets",
         )
 

@@ -131,7 +131,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         if len({token for _, token in tokens.values()}) < len(tokens):
             raise SettingsError(f"{' and '.join(tokens)}: each role needs a token of its own")
         if (settings.tls_cert is None) != (settings.tls_key is None):
-            raise SettingsError("TLS_CERT and TLS_KEY: set both, or none")
+            raise SettingsError("TLS_CERT and TLS_KEY: set both or neither")
         return settings
 
     @property

@@ -22,12 +22,12 @@ def check(task: Submission, where: str) -> None:
     for label in task.needs:
         if label.startswith(ISOLATION_LABEL):
             raise _problem(
-                f"{label!r} is for agents to announce; ask with the field `isolation`",
+                f"{label!r} is reserved for agents; use the field `isolation`",
                 f"{where}.needs",
             )
     if (size := sum(len(label.encode()) for label in task.needs)) > _NEEDS_BYTES:
         raise _problem(
-            f"labels of {size} bytes together, {_NEEDS_BYTES} is the most", f"{where}.needs"
+            f"labels of {size} bytes in total, the limit is {_NEEDS_BYTES}", f"{where}.needs"
         )
     if wrong := _wrong_isolation(task):
         raise _problem(wrong, f"{where}.isolation")
@@ -37,7 +37,7 @@ def check(task: Submission, where: str) -> None:
         raise _problem(wrong, f"{where}.secrets")
     if (size := len(task.command.encode())) > MAX_COMMAND_BYTES:
         raise _problem(
-            f"{size} bytes are too long for a command, {MAX_COMMAND_BYTES} is the most:"
+            f"a command of {size} bytes, the limit is {MAX_COMMAND_BYTES}:"
             " put a long script in a file",
             f"{where}.command",
         )
@@ -47,7 +47,9 @@ def check_labels(labels: Iterable[str], where: str) -> None:
     """400 that names the first one that is none."""
     for label in labels:
         if not _is_label(label):
-            raise _problem(f"{label!r} is no label: it has a space, a comma or a NUL", where)
+            raise _problem(
+                f"{label!r} is not a label: it contains a space, a comma or a NUL", where
+            )
 
 
 def _problem(what: str, where: str) -> ProblemError:
@@ -56,7 +58,7 @@ def _problem(what: str, where: str) -> ProblemError:
 
 def _wrong_isolation(task: Submission) -> str | None:
     if task.image and task.isolation not in {UNSET, None, "docker"}:
-        return f"an image is for a container, and isolation is {task.isolation!r}"
+        return f"an image needs a container, but isolation is {task.isolation!r}"
     return None
 
 
@@ -64,16 +66,13 @@ def _wrong_env(env: Mapping[str, str]) -> str | None:
     together = 0
     for name, value in env.items():
         if "=" in name or "\0" in name or "\0" in value:
-            return f"variable {name!r} has a NUL, or = in its name"
+            return f"variable {name!r} contains a NUL, or = in its name"
         size = len(name.encode()) + len(value.encode()) + 1
         if size > MAX_COMMAND_BYTES:
-            return (
-                f"{size} bytes are too long for a variable, {MAX_COMMAND_BYTES} is the most:"
-                f" {name!r}"
-            )
+            return f"a variable of {size} bytes, the limit is {MAX_COMMAND_BYTES}: {name!r}"
         together += size
     if together > MAX_ENV_BYTES:
-        return f"variables of {together} bytes together, {MAX_ENV_BYTES} is the most"
+        return f"variables of {together} bytes in total, the limit is {MAX_ENV_BYTES}"
     return None
 
 
@@ -81,9 +80,9 @@ def _wrong_time(run_after: datetime | None) -> str | None:
     if run_after is None:
         return None
     if run_after.tzinfo is None:
-        return "needs an offset from UTC, as Z is"
+        return "needs a UTC offset, such as Z"
     try:
         run_after.astimezone(UTC)
     except OverflowError:
-        return "lies outside the years 1 to 9999 of UTC"
+        return "is outside the years 1 to 9999 in UTC"
     return None

@@ -104,7 +104,7 @@ class Tokens:
         try:
             await self.refresh()
         except AWAY as error:  # what was just made must be shown all the same
-            _log.warning("cannot look for changed tokens: %r", error)
+            _log.warning("cannot check for changed tokens: %r", error)
             self._changed.set()
 
     def changed_elsewhere(self) -> None:
@@ -162,7 +162,7 @@ class Tokens:
             try:
                 await self.refresh()
             except Exception as error:  # noqa: BLE001 - the database is away: the next look learns
-                _log.warning("cannot look for changed tokens: %r", error)
+                _log.warning("cannot check for changed tokens: %r", error)
                 await asyncio.sleep(1)
 
     async def _note_used_for_ever(self) -> None:
@@ -177,4 +177,4 @@ class Tokens:
                     async with self._database.acquire() as connection:
                         await store.note_used(connection, numbers)
             except Exception as error:  # noqa: BLE001 - the next round writes what is used then
-                _log.warning("cannot note which tokens are used: %r", error)
+                _log.warning("cannot record the use of tokens: %r", error)

@@ -42,12 +42,10 @@ _log = logging.getLogger(__name__)
 
 OK = Verdict("ok")
 DUPLICATE = Verdict("duplicate")
-STALE = Verdict("stale", "another attempt counts now, or the task is over")
+STALE = Verdict("stale", "another attempt counts now, or the task has ended")
 GONE = Verdict("gone", "retention dropped the logs of that day")
-CONFLICT = Verdict("conflict", "other bytes are stored at this place of the stream")
-CHUNK_REFUSED = Verdict(
-    "conflict", "a chunk of this attempt was refused: send the result once more"
-)
+CONFLICT = Verdict("conflict", "other bytes are stored at this position of the stream")
+CHUNK_REFUSED = Verdict("conflict", "a chunk of this attempt was refused: send the result again")
 
 
 class Writes(Struct):

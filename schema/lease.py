@@ -45,6 +45,6 @@ def verify(text: str, key: bytes) -> Lease:
     except UnicodeEncodeError:
         genuine = False
     if not genuine:
-        raise BadLeaseError("not a lease that this server gave")
+        raise BadLeaseError("not a lease from this server")
     task, attempt, day, session = map(int, body.split("."))
     return Lease(task, attempt, date.fromordinal(day), session)

@@ -44,7 +44,7 @@ def encode(marks: Iterable[Mark]) -> bytes:
 def decode(data: bytes) -> list[Mark]:
     """Read what `encode` wrote; BadMarksError where a number is cut or has over 63 bits."""
     if len(data) > MAX_BYTES:
-        raise BadMarksError(f"marks: {len(data)} bytes, {MAX_BYTES} is the most of one chunk")
+        raise BadMarksError(f"marks: {len(data)} bytes, the limit is {MAX_BYTES} per chunk")
     numbers: list[int] = []
     number = shift = 0
     for byte in data:
@@ -57,7 +57,7 @@ def decode(data: bytes) -> list[Mark]:
             numbers.append(number)
             number = shift = 0
     if shift or len(numbers) % 2:
-        raise BadMarksError("marks: the last mark is cut")
+        raise BadMarksError("marks: the last mark is truncated")
     marks: list[Mark] = []
     offset = time_us = 0
     for index in range(0, len(numbers), 2):
@@ -89,11 +89,11 @@ def check(marks: Sequence[Mark], size: int) -> None:
     if not marks:
         return
     if marks[0][0] != 0:
-        raise BadMarksError("marks: the first one must stand at offset 0")
+        raise BadMarksError("marks: the first one must be at offset 0")
     for (offset, time_us), (next_offset, next_time) in pairwise(marks):
         if next_offset <= offset or next_time <= time_us:
             raise BadMarksError("marks: offsets and times must increase")
     if marks[-1][1] > _LATEST_US:
-        raise BadMarksError("marks: a time lies behind the year 9999")
+        raise BadMarksError("marks: a time is after the year 9999")
     if size and marks[-1][0] >= size:
-        raise BadMarksError("marks: the last one stands behind the chunk's end")
+        raise BadMarksError("marks: the last one is after the chunk's end")

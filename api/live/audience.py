@@ -57,20 +57,21 @@ class Audience:
     def _check(self, who: Who) -> None:
         if self._stopping:
             raise ProblemError(
-                HTTPStatus.SERVICE_UNAVAILABLE, "this server stops; come back",
+                HTTPStatus.SERVICE_UNAVAILABLE, "this server is stopping; retry later",
                 retry_after_s=_STOPPING_AGAIN_S,
             )  # fmt: skip
         if self.count >= self._most:
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                f"{self._most} viewers of live logs are here already (MAX_VIEWERS); come back",
+                f"this worker already has {self._most} viewers of live logs (MAX_VIEWERS);"
+                " retry later",
                 retry_after_s=_FULL_AGAIN_S,
             )
         if len(self._seats.get(who, ())) >= self._most_each:
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"{who.name} has {self._most_each} viewers of live logs here already"
-                " (MAX_VIEWERS_PER_TOKEN); come back",
+                f"{who.name} already has {self._most_each} viewers of live logs in this worker"
+                " (MAX_VIEWERS_PER_TOKEN); retry later",
                 retry_after_s=_FULL_AGAIN_S,
             )
 

@@ -145,7 +145,9 @@ def parse(text: str) -> GroupPosition:
     else:
         if all(at.attempt <= _LATEST_ATTEMPT for at in within.values()):
             return GroupPosition(within, ended, all_told=all_told)
-    raise BadPositionError(f"{text!r:.100} is no position of a group's logs: events bring it")
+    raise BadPositionError(
+        f"{text!r:.100} is not a position in a group's logs: use the id of an event"
+    )
 
 
 def _runs(numbers: Iterator[int]) -> Runs:

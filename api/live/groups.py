@@ -90,7 +90,7 @@ class Groups:
             async with self.live.database.reading() as connection:
                 members = await store.group_members(connection, group.name, 0, MAX_TASKS + 1)
         except AWAY as error:
-            _log.warning("cannot look at a group that is watched: %r", error)
+            _log.warning("cannot read a watched group: %r", error)
         else:
             group.update(members, began)
             group.next_look_at += _SHARE * (loop.time() - began)

@@ -142,7 +142,7 @@ class Live:
                 if tails:
                     await self._look(tails)
             except AWAY as error:
-                _log.warning("cannot look at what is watched: %r", error)
+                _log.warning("cannot read the watched tasks: %r", error)
                 self._due.update(dict.fromkeys(due))
                 await asyncio.sleep(_AFTER_ERROR_S)
             if self._due:

@@ -97,7 +97,8 @@ async def add_logs(request: Request[Any, Any, Any], task_id: TaskId) -> dict[str
     verdict = written.chunks[0]
     if verdict.verdict == "conflict":
         raise ProblemError(
-            HTTPStatus.CONFLICT, f"{sent.kind} batch {sent.index} is stored with another content"
+            HTTPStatus.CONFLICT,
+            f"{sent.kind} batch {sent.index} is already stored with other content",
         )
     if verdict.verdict == "gone":
         raise ProblemError(HTTPStatus.GONE, f"task {task_id}: {verdict.why}")
@@ -125,7 +126,7 @@ async def set_status(request: Request[Any, Any, Any], task_id: TaskId) -> dict[s
             return {}
         owned = await _pulled(found, task_id)  # it was cancelled or lost just now
     if owned.status != sent.status:
-        raise ProblemError(HTTPStatus.CONFLICT, f"task {task_id} is {owned.status} already")
+        raise ProblemError(HTTPStatus.CONFLICT, f"task {task_id} is already {owned.status}")
     return {}
 
 

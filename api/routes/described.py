@@ -44,18 +44,18 @@ _STRUCTS = (
 _REF = "#/components/schemas/{name}"
 _WHY = {
     400: "Something sent is wrong; `detail` says what, and where.",
-    401: "No token, or none that is in force.",
+    401: "No token, or an invalid one.",
     403: "The token has another role, or the session belongs to another token.",
-    404: "Nothing is there under that number or name.",
+    404: "Nothing has that id or name.",
     408: "The body did not arrive in time.",
-    409: "It stands in another state, or the name or key is taken.",
+    409: "It is in another state, or the name or key is taken.",
     410: "The session has ended, or the day's logs are gone.",
-    413: "The body is larger than it may be; `detail` names the setting.",
+    413: "The body is too large; `detail` names the setting.",
     414: "The path or query is too long.",
-    415: "This media type or encoding is not read.",
-    422: "More than this server is set up for; `detail` says what.",
-    429: "The token has had its share; `Retry-After` says when to come back.",
-    503: "Too much is under way, or the database cannot be reached; come back.",
+    415: "This media type or encoding is not supported.",
+    422: "More than this server is configured for; `detail` says what.",
+    429: "The token has reached a limit; `Retry-After` says when to retry.",
+    503: "Too much is in progress, or the database cannot be reached; retry later.",
 }
 
 
@@ -173,7 +173,7 @@ def _mend(schema: Schema) -> None:
 
 def _answer(status: int) -> OpenAPIResponse:
     if status == HTTPStatus.NO_CONTENT:
-        return OpenAPIResponse(description="All of it was told before.")
+        return OpenAPIResponse(description="All of it has been sent.")
     schema = Reference(ref=_REF.format(name=Problem.__name__))
     return OpenAPIResponse(
         description=_WHY[status], content={PROBLEM: OpenAPIMediaType(schema=schema)}

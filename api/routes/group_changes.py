@@ -60,7 +60,7 @@ async def retry(request: Request[Any, Any, Any], name: GroupName) -> GroupRetrie
     if sent.ended_before is not None and sent.ended_before.tzinfo is None:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST,
-            "the body: ended_before needs an offset from UTC, as Z is - at `$.ended_before`",
+            "the body: ended_before needs a UTC offset, such as Z - at `$.ended_before`",
         )
     return await run_again(found, name_in(name), sent, who_asks(request).name)
 

@@ -48,7 +48,7 @@ from schema.tasks import Group, GroupPage
 _AT_ONCE = 1000  # members looked up together
 
 GroupName = Annotated[
-    str, PathParameter(description="A slash in it may be written `%2F`, or as it is.")
+    str, PathParameter(description="A slash in it may be written `%2F`, or unencoded.")
 ]
 
 
@@ -208,7 +208,7 @@ async def watch(
         if group.too_many:
             raise ProblemError(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"group {name!r} has more than {MAX_TASKS} tasks: too many to be watched together",
+                f"group {name!r} has more than {MAX_TASKS} tasks: too many to watch",
             )
         first = b""
         if text := last_event_id or after:

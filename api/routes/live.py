@@ -24,11 +24,13 @@ from schema.tasks import Stream
 
 LastEventId = Annotated[
     str | None,
-    HeaderParameter(name="Last-Event-ID", description="As `after`; a browser sends it by itself."),
+    HeaderParameter(
+        name="Last-Event-ID", description="Like `after`; browsers send it by themselves."
+    ),
 ]
 After = Annotated[
     str | None,
-    QueryParameter(description="The `id` of an event: go on behind it, not with `tail`."),
+    QueryParameter(description="The `id` of an event: continue after it; not with `tail`."),
 ]
 
 
@@ -101,7 +103,7 @@ async def _resumed(watched: Tail, text: str) -> Position:
     if position.attempt > attempts:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST,
-            f"{text!r} is no position of task {watched.task}: it has {attempts} attempts",
+            f"{text!r} is not a position in task {watched.task}, which has {attempts} attempts",
         )
     if not await watched.gave(position):
         raise ProblemError(

@@ -35,10 +35,10 @@ FROM_0 = {"minimum": 0}
 
 OneStream = Annotated[
     Stream | None,
-    QueryParameter(description="Both, merged in the order of arrival, if not given."),
+    QueryParameter(description="By default both, merged in order of arrival."),
 ]
 AttemptNumber = Annotated[
-    int | None, QueryParameter(ge=1, le=2**31 - 1, description="The newest one if not given.")
+    int | None, QueryParameter(ge=1, le=2**31 - 1, description="By default the newest one.")
 ]
 Tail = Annotated[
     int | None,
@@ -47,19 +47,17 @@ Tail = Annotated[
     ),
 ]
 Line = Annotated[
-    int, QueryParameter(ge=1, le=2**62, description="Number of the first line; nothing is read "
-                        "before it.")
+    int, QueryParameter(ge=1, le=2**62, description="Number of the first line; nothing before "
+                        "it is read.")
 ]  # fmt: skip
 Grep = Annotated[
-    str | None, QueryParameter(max_length=1000, description="Only lines that have this text.")
+    str | None, QueryParameter(max_length=1000, description="Only lines that contain this text.")
 ]
-Wildcards = Annotated[
-    bool, QueryParameter(description="`*` in `grep` stands for any run of characters.")
-]
-IgnoreCase = Annotated[bool, QueryParameter(description="Of ASCII letters, in `grep`.")]
+Wildcards = Annotated[bool, QueryParameter(description="`*` in `grep` matches any characters.")]
+IgnoreCase = Annotated[bool, QueryParameter(description="ASCII letters only, in `grep`.")]
 
 _HEADERS = [
-    header("Log-State", "How whole the log is: see `logs` of `GET /tasks/{task_id}`."),
+    header("Log-State", "How complete the log is: see `logs` of `GET /tasks/{task_id}`."),
     header("Log-Missing", "`stream=first-last`: bytes that never arrived."),
 ]
 
@@ -97,11 +95,13 @@ async def read(
     line: Line = 1,
     lines: Annotated[
         int | None,
-        QueryParameter(ge=0, le=2**62, schema_extra=FROM_0, description="At most so many lines."),
+        QueryParameter(ge=0, le=2**62, schema_extra=FROM_0, description="At most this many lines."),
     ] = None,
     tail: Tail = None,
     timestamps: FromQuery[Timestamps] = "none",
-    numbers: Annotated[bool, QueryParameter(description="Before each line, as grep -n.")] = False,
+    numbers: Annotated[
+        bool, QueryParameter(description="Prefix each line with its number, like grep -n.")
+    ] = False,
     grep: Grep = None,
     wildcards: Wildcards = False,
     ignore_case: IgnoreCase = False,
@@ -119,8 +119,8 @@ async def read(
     if offset is not None and (stream is None or view != View()):
         raise ProblemError(
             HTTPStatus.BAD_REQUEST,
-            "offset counts the bytes of one stream: give `stream`, and neither tail nor"
-            " timestamps nor anything else about lines",
+            "offset counts the bytes of one stream: give `stream`, and no tail, timestamps or"
+            " other line options",
         )
     found = services(request)
     who = reader_of(request)
@@ -153,7 +153,9 @@ async def read_lines(
     """
     pattern = wanted(grep, wildcards=wildcards, ignore_case=ignore_case)
     if tail and (line > 1 or pattern is not None):
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "tail is the last page: without line and grep")
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST, "tail=true is the last page: use it without line and grep"
+        )
     view = View(
         line=line, lines=None if tail else lines, tail=lines if tail else None, pattern=pattern,
         numbers=True,
@@ -214,7 +216,8 @@ def reader_of(request: Request[Any, Any, Any]) -> Who:
     if who.reads >= most:
         raise ProblemError(
             HTTPStatus.TOO_MANY_REQUESTS,
-            f"{who.name} reads {most} logs here already (MAX_LOG_READS); come back",
+            f"{who.name} is already reading {most} logs from this worker (MAX_LOG_READS);"
+            " retry later",
             retry_after_s=_READ_AGAIN_S,
         )
     return who

@@ -82,7 +82,8 @@ async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> 
         work.close()
         raise ProblemError(
             HTTPStatus.TOO_MANY_REQUESTS,
-            f"{who.name} has {most} requests that wait here already (MAX_PARKED); come back",
+            f"{who.name} already has {most} requests waiting in this worker (MAX_PARKED);"
+            " retry later",
             retry_after_s=_PARK_AGAIN_S,
         )
     room.leave(request.scope)
@@ -97,7 +98,7 @@ async def while_connected(request: AnyRequest, work: Coroutine[Any, Any, T]) -> 
             each.cancel()
         await asyncio.wait([task, watcher])
     if task.cancelled():
-        raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, "the client went away")
+        raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, "the client disconnected")
     return task.result()
 
 

@@ -47,11 +47,11 @@ Text = Annotated[str | None, QueryParameter(pattern=r"^[^\x00]*$")]
 Cursor = Annotated[
     str | None,
     QueryParameter(
-        description="`next` of the page before.", schema_extra={"pattern": "^[0-9]{1,19}$"}
+        description="`next` of the previous page.", schema_extra={"pattern": "^[0-9]{1,19}$"}
     ),
 ]
 
-TaskId = Annotated[int, PathParameter(ge=1, le=NO_CURSOR, description="Number of the task.")]
+TaskId = Annotated[int, PathParameter(ge=1, le=NO_CURSOR, description="Id of the task.")]
 
 
 def no_task(number: int) -> ProblemError:
@@ -104,7 +104,7 @@ async def _store(found: Services, tasks: list[Submission], who: str) -> list[Sub
     except KeyConflictError as error:
         raise ProblemError(
             HTTPStatus.CONFLICT,
-            f"key {error.key!r} stands for another submission already; nothing was stored",
+            f"key {error.key!r} already belongs to another submission; nothing was stored",
         ) from None
 
 
@@ -124,7 +124,7 @@ async def list_tasks(
     """Tasks, newest first. `id` and `status` may be repeated; with `id` only `status` filters."""
     below = NO_CURSOR if cursor is None else below_cursor(cursor)
     if id_ and not 1 <= min(id_) <= max(id_) <= NO_CURSOR:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, f"id: numbers are 1 to {NO_CURSOR}")
+        raise ProblemError(HTTPStatus.BAD_REQUEST, f"id: must be from 1 to {NO_CURSOR}")
     async with services(request).database.reading() as connection:
         if id_ is not None:
             ids = sorted(set(id_), reverse=True)
@@ -149,7 +149,7 @@ def below_cursor(cursor: str) -> int:
     """The number that a page's `next` names."""
     if not _CURSOR.fullmatch(cursor) or int(cursor) > NO_CURSOR:
         raise ProblemError(
-            HTTPStatus.BAD_REQUEST, f"cursor {cursor!r}: hand back `next` of the page before"
+            HTTPStatus.BAD_REQUEST, f"cursor {cursor!r}: use `next` of the previous page"
         )
     return int(cursor)
 
@@ -226,7 +226,7 @@ async def run_again(found: Services, task_id: int, after: int | None, who: str) 
     if task.status in FINAL and task.secrets and after in {None, task.attempt}:
         raise ProblemError(
             HTTPStatus.CONFLICT,
-            f"the secrets of task {task_id} are not kept any more, since it has succeeded or ended"
+            f"the secrets of task {task_id} are no longer stored, because it succeeded or ended"
             " long ago: submit it again",
         )
     if task.status in FINAL:

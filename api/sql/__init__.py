@@ -17,5 +17,5 @@ def load(file: str) -> dict[str, str]:
     parts = _NAME.split(text)[1:]
     names, bodies = parts[::2], parts[1::2]
     if len(set(names)) < len(names):
-        raise ValueError(f"api/sql/{file}.sql: a name stands there twice")
+        raise ValueError(f"api/sql/{file}.sql: a name is used twice")
     return {name: body.strip() for name, body in zip(names, bodies, strict=True)}

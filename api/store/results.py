@@ -31,10 +31,10 @@ _OUTCOMES: dict[Reason, Outcome] = {
 }
 
 _LOST = {
-    "lost": "was not heard of for {silent_s:.0f} s",
+    "lost": "was silent for {silent_s:.0f} s",
     "replaced": "died, and was started again",
     "closed": "ended its session and left no result",
-    "revoked": "lost its token",
+    "revoked": "had its token revoked",
 }
 """Why a session's tasks have nobody any more, by how it ended."""
 

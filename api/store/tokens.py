@@ -48,7 +48,7 @@ async def make(
         taken = await find(connection, name)
         if taken is not None and taken.revoked_at is None:
             raise TokenConflictError(
-                f"a token named {name} lives already; if nobody has it any more, revoke it first"
+                f"a token named {name} already exists; if it is no longer used, revoke it first"
             )
         raise TokenConflictError(f"there are {MOST} tokens: revoke some first")
 
@@ -66,7 +66,7 @@ async def revoke(
         if found is None or found.revoked_at is not None:
             return found
         if found.role == "admin" and not others_admin and not await _admins_but(connection, name):
-            raise TokenConflictError(f"{name} is the last admin's token: make another one first")
+            raise TokenConflictError(f"{name} is the last admin token: make another one first")
         await connection.execute(_SQL["revoke_token"], name, who)
         return await find(connection, name)
 

@@ -220,4 +220,4 @@ async def test_without_an_engine_an_agent_that_needs_it_does_not_start(
     settings = {"DOCKER": "/no/docker", "ISOLATION": "docker", "IMAGE": "plain:1"}
     async with run_agent("1", **settings) as agent:
         assert await agent.ends() == 1
-    assert "agent: ISOLATION=docker cannot be given here: " in agent.said
+    assert "agent: ISOLATION=docker is not available here: " in agent.said

@@ -58,7 +58,7 @@ async def test_a_pattern_that_is_none_is_named_at_the_start(
     """Not by a traceback at the first task."""
     async with run_agent("1", ALLOW="run [z-a]") as agent:
         assert await agent.ends() == 1
-    assert "agent: ALLOW='run [z-a]' is no pattern" in agent.said
+    assert "agent: ALLOW='run [z-a]' is not a pattern" in agent.said
 
 
 @pytest.mark.parametrize("name", ["READABLE", "WRITABLE"])

@@ -22,7 +22,7 @@ from tests.agent.test_ending import RunAgent
 
 def _why_not() -> str | None:
     if shutil.which("bwrap") is None:
-        return "there is no bwrap: install bubblewrap"
+        return "bwrap is missing: install bubblewrap"
     argv = ["bwrap", "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
     tried = subprocess.run(argv, check=False, capture_output=True, text=True)
     return f"bwrap does not work here: {tried.stderr.strip()}" if tried.returncode else None
@@ -541,5 +541,5 @@ async def test_an_agent_that_cannot_isolate_does_not_start(
     missing = str(tmp_path / "missing")
     async with run_agent("1", ISOLATION="bwrap", READABLE=missing) as agent:
         assert await agent.ends() == 1
-    assert "agent: ISOLATION=bwrap cannot be given here: bwrap: " in agent.said
+    assert "agent: ISOLATION=bwrap is not available here: bwrap: " in agent.said
     assert not fake.sessions

@@ -59,7 +59,7 @@ async def test_files_and_processes(fake: FakeApi, start_agent: StartAgent) -> No
 async def test_in_a_sandbox(fake: FakeApi, start_agent: StartAgent) -> None:
     """They hold for the command, not for bwrap."""
     if shutil.which("bwrap") is None:
-        pytest.skip("there is no bwrap: install bubblewrap")
+        pytest.skip("bwrap is missing: install bubblewrap")
     said = await _said(
         fake, start_agent, "ulimit -Hn; ulimit -Hd", isolation="bwrap", task_files=64,
         task_memory="200M",

@@ -216,7 +216,7 @@ async def test_what_the_guardian_had_to_kill_is_not_the_tasks_fault() -> None:
         assert not [*link.entries()]
     assert (end.reason, end.signal) == ("agent_lost", 9)
     assert end.message is not None
-    assert end.message.startswith("agent tester stood still")
+    assert end.message.startswith("agent tester was stopped")
 
 
 def _zombies(worker: psutil.Process) -> list[psutil.Process]:

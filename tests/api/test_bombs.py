@@ -77,12 +77,12 @@ _BODIES: dict[str, tuple[Callable[[], bytes], int, str]] = {
         lambda: gzip.compress(_X)[:-4] + b"\xff" * 4, 400, "gzip"
     ),
     "stored blocks of nothing": (
-        lambda: _GZIP_HEAD + _many(b"\0\0\0\xff\xff"), 400, "cut short"
+        lambda: _GZIP_HEAD + _many(b"\0\0\0\xff\xff"), 400, "truncated"
     ),
     "fixed blocks of nothing": (lambda: _GZIP_HEAD + _many(b"\x02\x0c\x30\xc0"), 400, "gzip"),
     "Huffman codes for little": (lambda: _GZIP_HEAD + _many(_dynamic_block()), 413, ""),
     "a name without an end": (
-        lambda: b"\x1f\x8b\x08\x08\0\0\0\0\0\xff" + _many(b"n"), 400, "cut short"
+        lambda: b"\x1f\x8b\x08\x08\0\0\0\0\0\xff" + _many(b"n"), 400, "truncated"
     ),
 }  # fmt: skip
 

@@ -183,7 +183,7 @@ async def test_a_status_sent_again_changes_nothing(pulled: tuple[Api, int]) -> N
     api, number = pulled
     for _ in range(2):
         assert (await _end(api, number, "failed")).status == 200
-    (await _end(api, number, "succeeded")).problem(409, "failed already")
+    (await _end(api, number, "succeeded")).problem(409, "already failed")
     assert (await api.task(number)).status == "failed"
 
 
@@ -198,7 +198,7 @@ async def test_a_status_whose_attempt_is_over_by_then_is_refused(
         await eventually(
             lambda: database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"), bool
         )
-    status.result().problem(409, "in_progress already")
+    status.result().problem(409, "already in_progress")
     assert (await api.task(number)).status == "in_progress"
 
 
@@ -223,7 +223,7 @@ async def test_a_cancelled_task_is_over_at_once(pulled: tuple[Api, int]) -> None
     api, number = pulled
     assert (await api.call("POST", f"/tasks/{number}/cancel")).as_(Task).status == "cancelled"
     assert (await _log(api, number, "late")).status == 200
-    (await _end(api, number)).problem(409, "cancelled already")
+    (await _end(api, number)).problem(409, "already cancelled")
     assert (await api.task(number)).status == "cancelled"
 
 

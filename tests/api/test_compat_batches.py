@@ -48,4 +48,4 @@ async def test_a_failed_attempt_takes_its_last_batch_while_the_task_waits(own_ap
     assert (await own_api.post(f"/tasks/{number}/logs", body)).as_(dict) == {}
     assert await own_api.log(number, attempt=1) == "why\n"
     other = await own_api.call("PATCH", f"/tasks/{number}/status", json={"status": "succeeded"})
-    other.problem(409, "failed already")
+    other.problem(409, "already failed")

@@ -30,7 +30,7 @@ _BODIES: list[tuple[str, Any, int, tuple[str, ...]]] = [
     ("/tasks", _X | {"env": {"A=B": "x"}}, 400, ("$.env",)),
     ("/tasks", _X | {"env": {"A": _NUL}}, 400, ("$.env",)),
     ("/tasks", _X | {"secrets": {"A=B": "a secret"}}, 400, ("$.secrets", "'A=B'")),
-    ("/tasks", _X | {"secrets": {"A": f"a secret{_NUL}"}}, 400, ("$.secrets", "'A' has")),
+    ("/tasks", _X | {"secrets": {"A": f"a secret{_NUL}"}}, 400, ("$.secrets", "'A' contains")),
     ("/tasks", _X | {"name": "a\nb"}, 400, ("$.name",)),
     ("/tasks", _X | {"name": "a\n"}, 400, ("$.name",)),
     ("/tasks", _X | {"group": ""}, 400, ("$.group",)),
@@ -46,7 +46,7 @@ _BODIES: list[tuple[str, Any, int, tuple[str, ...]]] = [
     ("/tasks", [_X, _X | {"image": "a", "isolation": "bwrap"}], 400, ("$[1].isolation",)),
     ("/tasks", _X | {"key": ""}, 400, ("$.key",)),
     ("/tasks", _X | {"run_after": "tomorrow"}, 400, ("$.run_after",)),
-    ("/tasks", _X | {"run_after": "2030-01-01T00:00:00"}, 400, ("offset from UTC",)),
+    ("/tasks", _X | {"run_after": "2030-01-01T00:00:00"}, 400, ("needs a UTC offset",)),
     ("/tasks", [_X, _X | {"run_after": "2030-01-01T00:00:00"}], 400, ("$[1].run_after",)),
     ("/tasks", _X | {"run_after": "0001-01-01T00:00:00+10:00"}, 400, ("run_after",)),
     ("/tasks", _X | {"run_after": "9999-12-31T23:59:59-10:00"}, 400, ("run_after",)),
@@ -238,10 +238,10 @@ _PACKED = gzip.compress(b'{"command": "x"}', mtime=0)
     ("packed", "word"),
     [
         (b"not gzip at all", "gzip"),
-        (_PACKED[:-3], "cut short"),
+        (_PACKED[:-3], "truncated"),
         (_PACKED * 2, "follows"),
         (_PACKED[:-8] + b"\0" * 8, "gzip"),
-        (b"", "cut short"),
+        (b"", "truncated"),
     ],
 )
 async def test_a_spoilt_gzip_body_is_named(api: Api, packed: bytes, word: str) -> None:

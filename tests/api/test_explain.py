@@ -32,7 +32,7 @@ async def test_nobody_is_there(own_api: Api) -> None:
     assert await _only(own_api, number) == {
         "kind": "no_agent", "missing": ["gpu"], "nearest": [], "agents": 0,
     }  # fmt: skip
-    assert (await _explain(own_api, number)).text == "No agent is there."
+    assert (await _explain(own_api, number)).text == "There is no live agent."
 
 
 async def test_nobody_has_all_labels(own_api: Api) -> None:
@@ -57,7 +57,7 @@ async def test_nobody_has_all_labels(own_api: Api) -> None:
     }
     alone = await own_api.submit(needs=["mac"])
     assert (await _explain(own_api, alone)).text == (
-        "No live agent has the label mac; 3 agents are there."
+        "No live agent has the label mac; 3 agents are live."
     )
 
 
@@ -78,7 +78,7 @@ async def test_all_slots_are_taken(own_api: Api) -> None:
     assert free_by == began + timedelta(seconds=60)
     assert reason == {"kind": "busy", "agents": 2, "slots": 3}
     text = (await _explain(own_api, number)).text
-    assert text.startswith("All 3 slots of 2 agents that can take it are taken; the first must be")
+    assert text.startswith("All 3 slots of 2 agents that can take it are taken; the first will be")
 
 
 async def test_others_are_before_it(own_api: Api) -> None:
@@ -98,7 +98,7 @@ async def test_others_are_before_it(own_api: Api) -> None:
     assert busy["kind"] == "busy"
     assert queue == {
         "kind": "queue", "ahead": 3, "more": False, "lane": ["queue"], "priority": 5,
-        "text": "3 tasks with the same needs are before it.",
+        "text": "3 tasks with the same needs are ahead of it.",
     }  # fmt: skip
     assert explained.text == f"{busy['text']} {queue['text']}"
 
@@ -112,7 +112,7 @@ async def test_a_long_queue_is_not_counted_to_its_end(
     await own_api.open("long", slots=1)
     number = [await own_api.submit(needs=["long"]) for _ in range(9)][-1]
     (reason,) = (await _explain(own_api, number)).reasons
-    assert reason.text == "At least 5 tasks with the same needs are before it."
+    assert reason.text == "At least 5 tasks with the same needs are ahead of it."
 
 
 async def test_all_that_could_take_it_drain(own_api: Api) -> None:
@@ -157,7 +157,9 @@ async def test_it_runs_or_has_ended(api: Api) -> None:
         "kind": "running", "agent": "tester", "attempt": 1, "cancel_requested": False,
     }  # fmt: skip
     await api.call("POST", f"/tasks/{task.id}/cancel")
-    assert (await _explain(api, task.id)).text == "It is being ended on agent tester, attempt 1."
+    assert (
+        await _explain(api, task.id)
+    ).text == "It is being cancelled on agent tester, attempt 1."
     await api.report(session, [], [exited(task.lease, 1)])
     reason = await _only(api, task.id)
     assert reason.pop("finished_at")

@@ -43,7 +43,7 @@ async def _outage(api: Api, postgres: EmbeddedPostgres) -> None:
         """The status of a submission; while it is refused, as a problem with a time."""
         reply = await api.post("/tasks", {"command": "x", "key": "once", "needs": ["nobody"]})
         if reply.status != 201:
-            problem = reply.problem(503, "come back")
+            problem = reply.problem(503, "retry later")
             assert problem.retry_after
             assert int(reply.headers["retry-after"]) >= 1
         return reply.status

@@ -65,7 +65,7 @@ async def test_a_group_is_seen_as_a_whole(api: Api) -> None:
     group = (await api.call("GET", "/groups/nightly%20run")).as_(Group)
     assert (group.counts, group.infrastructure) == ({"failed": 1, "pending": 1}, 1)
     over = await api.task(task.id)
-    assert over.message == "its agent gave the task up and did not say why"
+    assert over.message == "its agent gave up the task without saying why"
 
 
 async def test_a_group_with_a_slash_in_its_name_is_found(api: Api) -> None:
@@ -109,7 +109,7 @@ async def test_keys_in_another_order_wait_for_each_other(
             await database.execute(insert, "b")
         reply = await racing
     # The other one's tasks stand under these keys, and they are not the same submissions.
-    reply.problem(409, "stands for another submission")
+    reply.problem(409, "already belongs to another submission")
 
 
 async def test_agents_that_ended_are_shown_when_asked_for(api: Api) -> None:

@@ -93,7 +93,7 @@ async def test_it_says_where_it_listens_when_it_answers(real: Running) -> None:
     """One line, after which the first request succeeds."""
     assert real.banner == (
         f"listening on http://127.0.0.1:{real.port} with 2 workers over DATABASE_URL;"
-        " no token is asked for\n"
+        " no token required\n"
     )
     assert (await real.api.call("GET", "/health/ready")).status == 200
 
@@ -258,13 +258,13 @@ async def test_off_loopback_a_token_of_the_table_will_do(
     said = short_folder / "said"
     with said.open("wb") as log:
         async with started(database_url, short_folder, log, HOST="0.0.0.0") as real:
-            assert "no token is asked for" not in real.banner
+            assert "no token required" not in real.banner
             (await real.api.call("GET", "/tasks")).problem(401)
             headers = {"Authorization": f"Bearer {token}"}
             assert (await real.api.call("GET", "/tasks", headers=headers)).status == 200
     assert said.read_text().splitlines() == [
-        "W __main__: HOST=0.0.0.0 without TLS_CERT and TLS_KEY: whoever is on the way reads tokens"
-        " and logs, unless a proxy in front speaks TLS"
+        "W __main__: HOST=0.0.0.0 without TLS_CERT and TLS_KEY: anyone on the network can read"
+        " tokens and logs, unless a proxy in front terminates TLS"
     ]
 
 

@@ -40,7 +40,7 @@ async def test_tasks_of_a_lost_session_run_again(start_api: StartApi) -> None:
         assert isinstance(over.attempts, tuple)
         assert [(each.attempt, each.reason) for each in over.attempts] == [(1, "agent_lost")]
         cause = over.attempts[0].message or ""
-        assert re.fullmatch(r"agent tester was not heard of for [1-9] s", cause), cause
+        assert re.fullmatch(r"agent tester was silent for [1-9] s", cause), cause
 
 
 async def test_any_traffic_keeps_a_session_alive(start_api: StartApi) -> None:
@@ -77,7 +77,7 @@ async def test_a_task_that_kills_its_machines_fails_at_the_limit(start_api: Star
 @pytest.mark.parametrize(
     ("gone", "cancelled", "cause"),
     [
-        ("silent", "before", r"was not heard of for [1-9] s"),
+        ("silent", "before", r"was silent for [1-9] s"),
         ("replaced", "before", r"died, and was started again"),
         ("replaced", "after", r"died, and was started again"),
         ("closed", "before", r"ended its session and left no result"),

@@ -23,13 +23,13 @@ def _spoilt(at: int) -> bytes:
 
 
 _INVALID: list[tuple[str, dict[str, Any], str]] = [
-    ("truncated", {"content": _MEMBER[:-1]}, "cut short"),
+    ("truncated", {"content": _MEMBER[:-1]}, "truncated"),
     ("two members", {"content": _MEMBER * 2}, "follows"),
     ("trailing garbage", {"content": _MEMBER + b"x"}, "follows"),
     ("wrong crc", {"content": _spoilt(-8)}, "gzip"),
     ("wrong length", {"content": _spoilt(-4)}, "gzip"),
     ("not gzip", {"content": _DATA}, "gzip"),
-    ("nothing", {"content": b""}, "cut short"),
+    ("nothing", {"content": b""}, "truncated"),
     ("an empty member", {"content": gzip.compress(b"")}, "empty"),
     ("a bomb", {"content": gzip.compress(bytes(MAX_CHUNK_BYTES + 1))}, str(MAX_CHUNK_BYTES)),
     ("cut marks", {"marks": b"\0"}, "marks"),

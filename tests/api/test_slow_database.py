@@ -51,7 +51,7 @@ async def test_a_database_that_does_not_answer_costs_waiting_only(
         for reply in replies:
             if reply.body in _NOTHING_TAKEN:
                 continue
-            problem = reply.problem(503, "come back")
+            problem = reply.problem(503, "retry later")
             assert problem.retry_after
             assert int(reply.headers["retry-after"]) >= 1
         again = await _all_routes(api, session, task.lease)

@@ -126,17 +126,17 @@ async def _ask(api: Api, method: str, path: str, **headers: str) -> tuple[int, b
 
 
 def test_the_table_has_every_route() -> None:
-    """A new route has to say here, too, whom it serves."""
+    """A new route has to declare here, too, who may call it."""
     assert {each for each in _routes() if each[0] != "OPTIONS"} == set(_TABLE)
 
 
-async def test_a_route_that_does_not_say_whom_it_serves_is_refused() -> None:
+async def test_a_route_that_declares_no_access_is_refused() -> None:
     """Forgotten, it would serve everybody or nobody: the server does not even start."""
 
     @get("/forgotten")
     async def forgotten() -> None: ...
 
-    with pytest.raises(RuntimeError, match="/forgotten does not say whom it serves"):
+    with pytest.raises(RuntimeError, match="/forgotten does not declare who may call it"):
         access.open_routes(Litestar([forgotten], openapi_config=None).routes)
 
 

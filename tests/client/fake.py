@@ -464,7 +464,7 @@ async def _drain(request: web.Request) -> web.Response:
     fake, name = request.app[FAKE], request.match_info["name"].replace("%2F", "/")
     live = [one for one in fake.agents if one.agent == name and one.alive]
     if not live:
-        return problem(404, "Not Found", f"no live agent is named {name!r}")
+        return problem(404, "Not Found", f"there is no live agent {name!r}")
     fake.agents = [
         msgspec.structs.replace(one, drain=one.drain or one in live) for one in fake.agents
     ]

@@ -579,10 +579,10 @@ async def test_draining_nobody(fake: Fake) -> None:
     """A typo is told."""
     ended = await _dw(fake, "agents", "drain", "nobody")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "dw: no live agent is named 'nobody'; there are no agents\n"
+    assert ended.err == "dw: there is no live agent 'nobody'; there are no agents\n"
     fake.add_agent("farm-3")
     ended = await _dw(fake, "agents", "drain", "fram-3")
-    assert ended.err == "dw: no live agent is named 'fram-3'; did you mean farm-3?\n"
+    assert ended.err == "dw: there is no live agent 'fram-3'; did you mean farm-3?\n"
 
 
 async def test_a_group_shows_failures_before_what_was_slow(fake: Fake) -> None:

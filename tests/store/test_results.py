@@ -219,7 +219,7 @@ async def test_a_result_sent_again_is_told_from_a_stale_one(
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("lost", "agent dead was not heard of for 90 s"),
+        ("lost", "agent dead was silent for 90 s"),
         ("replaced", "agent dead died, and was started again"),
         ("closed", "agent dead ended its session and left no result"),
     ],

@@ -45,7 +45,7 @@ async def test_a_token_from_its_making_to_its_end(server: Running) -> None:
     assert (made.code, made.out.count("\n")) == (0, 1)
     token = made.out.strip()
     assert token.startswith("dw_")
-    assert made.err == "dw: the token of ci, for the role submit; it is not shown again\n"
+    assert made.err == "dw: the token of ci, with the role submit; it is not shown again\n"
     assert await _dw(server, "submit", "--", "true", token=token) == (0, "task 1\n", "")
     refused = await _dw(server, "token", "ls", token=token)
     assert refused.code == 2
@@ -66,7 +66,7 @@ async def test_a_token_from_its_making_to_its_end(server: Running) -> None:
     assert "revoked" in (await _dw(server, "token", "ls", "--all")).out
     denied = await _dw(server, "ls", token=token)
     assert denied.code == 2
-    assert "is TOKEN set" in denied.err
+    assert "is TOKEN valid" in denied.err
     gone = await _dw(server, "token", "revoke", "nobody")
     assert (gone.code, gone.err) == (2, "dw: there is no token 'nobody'; none is in force\n")
 

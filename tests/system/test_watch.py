@@ -71,7 +71,7 @@ def test_a_group_is_seen_while_it_runs_and_leaves_a_summary(
         screen.until_text("ui-login")
         shown = screen.until_text("2 running")
         assert "0 of 2" in shown[0]
-        assert shown[-1] == "q leaves; the tasks go on"
+        assert shown[-1] == "q quits; the tasks keep running"
         good.write("step one")
         line = _line_of(screen.until_text("step one"), "step one")
         assert re.search(rf"{good.id}  ui-login +farm-1 .* s  step one$", line)
@@ -115,7 +115,7 @@ def test_the_screen_follows_its_size(server: BenchServer, tmp_path: Path) -> Non
         screen.until_text("xxx")
         for columns, lines in ((60, 12), (140, 40), (30, 6)):
             screen.resize(columns, lines)
-            shown = screen.until(lambda lines: lines[-1] == "q leaves; the tasks go on")
+            shown = screen.until(lambda lines: lines[-1] == "q quits; the tasks keep running")
             assert len(shown) == lines
             assert sum("0 of 1" in line for line in shown) == 1
             assert shown.count("running (1)") == 1
@@ -145,7 +145,7 @@ def test_leaving_restores_the_terminal_and_the_tasks_go_on(
         assert screen.raw.rfind(b"\x1b[?25h") > screen.raw.rfind(b"\x1b[?25l")
         assert screen.now_modes == screen.modes
         text = "\n".join(screen.shown)
-        assert f"0 of 1 have ended, 0 failed; the rest will go on: dw watch {group}" in text
+        assert f"0 of 1 have ended, 0 failed; the rest keep running: dw watch {group}" in text
         assert "Traceback" not in text
     assert json.loads(_dw(server, "show", task.id, "--json").stdout)["status"] == "in_progress"
     task.end()
@@ -168,7 +168,7 @@ def test_a_stopped_watch_gives_the_terminal_back_and_comes_again(
         assert screen.now_modes == screen.modes
         assert screen.raw.count(LEFT) == 1
         screen.process.send_signal(signal.SIGCONT)
-        screen.until_text("q leaves")
+        screen.until_text("q quits")
         assert screen.now_modes != screen.modes
         task.end()
         assert screen.wait() == 0
@@ -217,7 +217,7 @@ def test_a_thousand_tasks_make_no_flicker_and_no_load(server: BenchServer) -> No
     began = time.monotonic()
     with _watching(server, "watch", "many", columns=120, lines=40) as screen:
         process = psutil.Process(screen.process.pid)
-        screen.until(lambda lines: lines[-1] == "q leaves; the tasks go on")
+        screen.until(lambda lines: lines[-1] == "q quits; the tasks keep running")
         used_s = 0.0
         while screen.process.poll() is None:
             try:

@@ -336,7 +336,7 @@ def test_settings_come_from_the_environment() -> None:
         ({"CHUNK_BYTES": "2000000"}, "CHUNK_BYTES"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
         ({"API_URL": "http://user:pass@host"}, "TOKEN"),
-        ({"API_URL": "https://host/t/dw_0123456789"}, "put it into TOKEN"),
+        ({"API_URL": "https://host/t/dw_0123456789"}, "put it in TOKEN"),
         ({"CA_FILE": "/nowhere/ca.pem"}, "CA_FILE='/nowhere/ca.pem'"),
         ({"AGENT_NAME": "a\nb"}, "AGENT_NAME"),
     ],

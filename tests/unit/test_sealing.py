@@ -125,7 +125,7 @@ def test_a_key_file_that_is_no_use_stops_the_start(tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(os.urandom(31) + b"\xff")
     for file, why in (
-        (tmp_path / "none", "No such file"), (empty, "no key"), (binary, "no text"),
+        (tmp_path / "none", "No such file"), (empty, "no key"), (binary, "not text"),
     ):  # fmt: skip
         with pytest.raises(SettingsError, match=f"SECRETS_KEY_FILE=.*{file.name}: .*{why}"):
             seals_of(Settings(secrets_key_file=str(file)))

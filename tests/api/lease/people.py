@@ -176,7 +176,7 @@ class People:
             if meant is None:
                 reply.problem(409, "/tasks/pull")
             elif meant[1] != status:
-                reply.problem(409, f"{meant[1]} already")
+                reply.problem(409, f"already {meant[1]}")
             else:
                 assert reply.as_(dict) == {}
 
