@@ -74,7 +74,7 @@ class Access(Struct, frozen=True):
     roles: tuple[Role, ...]
     """None: anybody, also without a token."""
     in_path: bool = False
-    """Agents of old, who know a base URL and nothing else, may have their token in the path."""
+    """Legacy agents, who know a base URL and nothing else, may have their token in the path."""
 
     def check(self, who: Who, *, in_path: bool) -> None:
         """Refuse (403) who has another role, and tokens in paths where a header can be sent."""

@@ -1,6 +1,6 @@
 """Finds out who asks, before anything of a request is read.
 
-A token comes as `Authorization: Bearer …`; of agents of old as the path's first part, `/t/TOKEN`;
+A token comes as `Authorization: Bearer …`; of legacy agents as the path's first part, `/t/TOKEN`;
 of browsers as the cookie that `POST /login` gave for it. Where none is asked for, nobody on this
 machine is a stranger but the pages that its browsers visit.
 """

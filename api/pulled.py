@@ -7,7 +7,7 @@ from api.store.results import PulledAttempt
 
 
 class PulledAttempts:
-    """Each batch of lines and each status of an agent of old has to ask."""
+    """Each batch of lines and each status of a legacy agent has to ask."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -49,7 +49,7 @@ class Room:
 
     Sixty bodies of 15 MB in one moment took 1.3 GB. Counted from a request's first byte to its
     answer, at the size that it announces. Where there is no room, large ones wait, unread, in
-    their order: agents of old lose what they are not allowed to send.
+    their order: legacy agents lose what they are not allowed to send.
     """
 
     def __init__(self, most_bytes: int, most_of_one: int) -> None:

@@ -27,7 +27,7 @@ class Fleet:
         self.runner = runner
         self.connections: list[Connection] = []
         self.sessions: list[str] = []
-        """One for each connection; none where they are agents of the original system."""
+        """One for each connection; none where they are legacy agents."""
         self._database: Database | None = None
         self._like = 0  # a task that came through the API
         self._left = 0  # tasks that nobody was given or asked for in this round
@@ -82,7 +82,7 @@ class Fleet:
             self._left += wanted - len(_reply.decode(body).tasks)
 
     def pull(self, tasks: int) -> None:
-        """All clients pull tasks one by one, as agents of the original system do."""
+        """All clients pull tasks one by one, as legacy agents do."""
         self._left = tasks
         self.runner.run(self._pull_all())
 

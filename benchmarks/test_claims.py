@@ -74,7 +74,7 @@ def test_claims_by_many_clients(
 
 
 def test_compatible_pulls(meter: Meter, runner: asyncio.Runner, server: BenchServer) -> None:
-    """Tasks a second by 64 agents of the original system, which take one at a time."""
+    """Tasks a second by 64 legacy agents, which take one at a time."""
     tasks = meter.size(8000)
     with fleets.connected(runner, server, 64, sessions=False) as fleet:
         fleet.fill(_PENDING)

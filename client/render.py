@@ -66,7 +66,7 @@ def ending(task: Task | TaskEnded) -> str:
     """Tell how it ended: `succeeded`, `failed (exit 3)`."""
     if task.status != "failed":
         return task.status
-    if task.reason == "exit":  # agents of the original system tell no code
+    if task.reason == "exit":  # legacy agents tell no code
         return "failed" if task.exit_code is None else f"failed (exit {task.exit_code})"
     if task.reason == "signal":
         return f"failed (signal {task.signal})"

@@ -1,4 +1,4 @@
-"""An agent of the original system, through the compatible routes."""
+"""A legacy agent, through the compatible routes."""
 
 import random
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _pulled = msgspec.json.Decoder(PulledTask | None)
 
 
 class OldAgent(Simulated):
-    """An agent of the original system: pulls one task, sends JSON batches, then a status."""
+    """A legacy agent: pulls one task, sends JSON batches, then a status."""
 
     weight = 1
     wait_time = between(0.05, 0.25)

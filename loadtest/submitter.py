@@ -35,7 +35,7 @@ class Submitter(Simulated):
     @tag("compatible")
     @task
     def feed_old_agents(self) -> None:
-        """Top up the queue of agents of the original system."""
+        """Top up the queue of legacy agents."""
         self._feed(_FEW_QUEUED, compatible=True)
 
     def _feed(self, wanted: int, *, compatible: bool) -> None:

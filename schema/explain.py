@@ -24,7 +24,7 @@ class Running(_Why, frozen=True, kw_only=True, tag="running"):
     """It runs."""
 
     agent: str | None
-    """Null where an agent of the original system took it."""
+    """Null where a legacy agent took it."""
     attempt: int
     started_at: datetime | None
     cancel_requested: bool

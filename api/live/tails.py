@@ -25,7 +25,7 @@ from schema.tasks import FINAL, Stream
 
 BOTH: tuple[Stream, ...] = ("stdout", "stderr")
 
-_LATE_BATCH_S = 1.0  # an agent of old may send its status before its last batch
+_LATE_BATCH_S = 1.0  # a legacy agent may send its status before its last batch
 _KEPT_LOGS = 3
 
 

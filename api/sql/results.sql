@@ -145,7 +145,7 @@ ORDER BY t.id
 LIMIT 1000;
 
 -- name: pulled_attempts
--- The attempt that a compatible agent means when it names the task alone: the newest one, as long
+-- The attempt that a legacy agent means when it names the task alone: the newest one, as long
 -- as the compatible routes claimed it. A task that waits to run again has it in the history: the
 -- agent may send its last batch after the status, and the status twice.
 SELECT id, attempt, day, status FROM tasks

@@ -87,7 +87,7 @@ class Change(Struct, frozen=True, gc=False):
 
 
 class PulledAttempt(Struct, frozen=True):
-    """The attempt that a compatible agent works on."""
+    """The attempt that a legacy agent works on."""
 
     attempt: int
     day: date
@@ -137,7 +137,7 @@ async def held_by_dead(connection: Connection) -> list[Ended]:
 
 
 async def silent_pulled(connection: Connection, silence_s: float) -> list[Ended]:
-    """Attempts of compatible agents that have been silent for too long, at most 1,000.
+    """Attempts of legacy agents that have been silent for too long, at most 1,000.
 
     Nobody can fence such an agent off if it still works, so the task runs again only where
     `max_attempts` allows that.

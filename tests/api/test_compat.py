@@ -29,7 +29,7 @@ async def _end(api: Api, number: int, status: str = "succeeded") -> Reply:
 
 @pytest.fixture
 async def pulled(own_api: Api) -> tuple[Api, int]:
-    """Give a test a task in the hands of a compatible agent."""
+    """Give a test a task in the hands of a legacy agent."""
     number = await own_api.submit(needs=[])
     task = await _pull(own_api)
     assert task is not None

@@ -245,7 +245,7 @@ _PACKED = gzip.compress(b'{"command": "x"}', mtime=0)
     ],
 )
 async def test_a_spoilt_gzip_body_is_named(api: Api, packed: bytes, word: str) -> None:
-    """Compatible agents send gzip JSON."""
+    """Legacy agents send gzip JSON."""
     headers = {"Content-Encoding": "gzip"}
     (await api.call("POST", "/tasks", data=packed, headers=headers)).problem(400, word)
 

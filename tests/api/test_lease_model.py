@@ -193,7 +193,7 @@ class LeaseMachine(Faults):
             once = list({each.lease: each for each in endings}.values())
             self.do(self.agents.report(at, session, pieces, once * (1 + twice)))
 
-    # Agents of the original system
+    # Legacy agents
 
     @rule(
         at=at_any, task=Machine.tasks, stream=_streams, index=st.integers(0, 1),

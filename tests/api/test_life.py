@@ -75,7 +75,7 @@ async def test_isolation_is_given_by_agents_that_can(
 
 
 async def test_isolated_tasks_are_not_pulled(own_api: Api) -> None:
-    """An agent of the original system would run them as they are."""
+    """A legacy agent would run them as they are."""
     await own_api.submit(needs=[], isolation="bwrap")
     assert (await own_api.call("POST", "/tasks/pull")).body == b"null"
     plain = await own_api.submit(needs=[])

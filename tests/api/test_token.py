@@ -247,7 +247,7 @@ async def test_an_access_log_has_no_token(
 
 
 async def test_without_tokens_a_path_with_one_is_served(own_api: Api) -> None:
-    """An agent of old that was set up for a server with tokens meets one without."""
+    """A legacy agent that was set up for a server with tokens meets one without."""
     reply = await own_api.call("POST", "/t/whatever/tasks/pull")
     assert (reply.status, reply.body) == (200, b"null")
 

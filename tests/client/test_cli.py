@@ -518,7 +518,7 @@ async def test_ls_tells_failed_machines_from_failed_tasks(fake: Fake) -> None:
     fake.add(status="failed", reason="exit", exit_code=3)
     fake.add(status="failed", reason="agent_lost")
     fake.add(status="failed", reason="spawn_error")
-    fake.add(status="failed", reason="exit")  # an agent of the original system tells no code
+    fake.add(status="failed", reason="exit")  # a legacy agent tells no code
     ended = await _dw(fake, "ls", "--status", "failed")
     states = [line.split("  ")[1].strip() for line in ended.out.splitlines()[1:]]
     wanted = ["failed", "failed (spawn_error)", "failed (agent_lost)", "failed (exit 3)"]

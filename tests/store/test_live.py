@@ -54,7 +54,7 @@ async def test_a_look_sees_what_tasks_are_and_what_is_new_of_their_logs(
 
 
 async def test_a_look_at_a_task_that_ended(connection: asyncpg.Connection) -> None:
-    """How it went, and how long ago: an agent of old may still send a batch."""
+    """How it went, and how long ago: a legacy agent may still send a batch."""
     owner = await session(connection, "ends")
     task = await running(connection, owner, needs="look-end")
     over = ended(task, owner, "failed", "exit", exit_code=3, run_s=1.5)

@@ -187,7 +187,7 @@ def test_a_log_is_what_was_acknowledged(text: bytes, rule: str | None) -> None:
 def test_a_finished_log_calls_itself_whole(
     attempt: int, state: str, *, acknowledged: bool, found: bool
 ) -> None:
-    """Agents of the original system never say how much there is."""
+    """Legacy agents never say how much there is."""
     record = Record()
     one = record.given(1, attempt, "a")
     record.sending(one, "stdout", 0, b"text").acknowledged = True

@@ -66,7 +66,7 @@ class Machine(RuleBasedStateMachine):
         self.model.expire(session)
 
     def let_be_quiet(self, task: Task) -> None:
-        """Two leases pass without a word of a task, if it is in the hands of an agent of old."""
+        """Two leases pass without a word of a task, if it is in the hands of a legacy agent."""
         if task.status == "in_progress" and task.owner == PULLED:
             self.run(self.world.quiet(task.id, task.attempt))
             task.quiet = True

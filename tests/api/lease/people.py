@@ -1,4 +1,4 @@
-"""Requests of people, and of agents of the original system, each with what the model says."""
+"""Requests of people, and of legacy agents, each with what the model says."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -136,7 +136,7 @@ class People:
         return Step(self._world.apis[at].call("POST", f"/agents/{agent}/drain"), check)
 
     def pull(self, at: int) -> Step:
-        """Take a task as an agent of the original system does."""
+        """Take a task as a legacy agent does."""
         best = self._model.best((), 1)
 
         def check(reply: Reply) -> None:
