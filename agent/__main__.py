@@ -33,9 +33,16 @@ def _engine(config: settings.Settings, held: state.State) -> "Engine | None":
 
 def main() -> int:
     """Run one agent; the exit status is 1 where it could not start or not send everything."""
-    parser = argparse.ArgumentParser("agent", description="Run tasks that the API hands out.")
+    parser = argparse.ArgumentParser(
+        "agent",
+        description="Run tasks for the API. Environment variables set it up: see docs/settings.md.",
+    )
     parser.add_argument(
-        "slots", type=_slots, nargs="?", default=os.cpu_count() or 1, help="tasks at a time"
+        "slots",
+        type=_slots,
+        nargs="?",
+        default=os.cpu_count() or 1,
+        help="tasks to run in parallel (default: one per processor)",
     )
     parser.add_argument("--version", "-V", action="version", version=f"agent {version()}")
     slots = parser.parse_args().slots

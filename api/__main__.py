@@ -97,7 +97,7 @@ def worker_app() -> Callable[..., Awaitable[None]]:
 def main() -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code."""
     parser = argparse.ArgumentParser(
-        "api", description="Serve the API. The environment says how: see docs/settings.md."
+        "api", description="Serve the API. Environment variables set it up: see docs/settings.md."
     )
     parser.add_argument("--version", "-V", action="version", version=f"api {version()}")
     parser.parse_args()

@@ -288,6 +288,16 @@ async def test_a_viewer_at_one_server_sees_what_is_reported_to_another(
             assert viewer.log(number, stream) == data
 
 
+async def test_an_option_is_refused() -> None:
+    """A server that ignored `--port 4000` would listen where nobody expects it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "api", "--port", "4000", cwd=_ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    _, error = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 2
+    assert b"--port" in error
+
+
 @pytest.mark.parametrize(
     ("setting", "word"),
     [({"PORT": "http"}, "PORT='http'"), ({"HOST": "0.0.0.0"}, "TOKEN")],
