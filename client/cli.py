@@ -22,11 +22,11 @@ _COMMANDS = {
     "cancel": "Stop tasks, or keep them from starting.",
     "retry": "Run finished tasks again.",
     "top": "Show agents, slots, the queue and rates, live.",
-    "agents": "List agents and what they offer.",
+    "agents": "List agents: what they run, their slots, and what they offer.",
     "token": "Create, list and revoke tokens.",
     "audit": "Show what people did, newest first.",
-    "completion": "Print a shell completion script.",
-    "help": "Show help for dw, or for one command.",
+    "completion": "Print a script that completes commands, options, tasks, groups and agents.",
+    "help": "Show help for dw, with its exit codes, or for one command.",
 }
 """Name to summary; `client.commands.NAME` holds the click command `command`."""
 

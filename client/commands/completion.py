@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 
 _SHELLS = ("bash", "zsh", "fish")
 _EPILOG = """\b
-For the startup file of your shell:
+Examples, for the startup file of your shell:
   bash   source <(dw completion bash)
   zsh    source <(dw completion zsh)
   fish   dw completion fish | source

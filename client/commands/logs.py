@@ -72,7 +72,7 @@ def command(
     as_json: bool,
     **options: object,
 ) -> int:
-    """Print the log of a task or group, byte for byte.
+    """Print the log of a task or group, once or as it grows, byte for byte.
 
     Without -f, both streams go to stdout in order of arrival. With -f, each goes to its own
     until the task has ended and everything is printed.
