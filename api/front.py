@@ -90,7 +90,7 @@ class Front:
             targets.check_path(scope)
             headers = dict(scope["headers"])
             assert self.gate is not None, "the worker has not started"
-            who = self.gate.known(headers) or await self._stranger(scope, headers, in_path)
+            who = self.gate.known(headers) or await self._identify(scope, headers, in_path)
             scope["user"] = who
             hot = self._hot.get(place)
             if hot is not None:
@@ -122,8 +122,8 @@ class Front:
                 retry_after_s=1,
             )
 
-    async def _stranger(self, scope: HTTPScope, headers: RawHeaders, in_path: bytes | None) -> Who:
-        """Whoever brings something that has to be looked up; 401 if that comes to nothing."""
+    async def _identify(self, scope: HTTPScope, headers: RawHeaders, in_path: bytes | None) -> Who:
+        """Who asks, where memory alone does not tell; 401 if nobody known."""
         assert self.gate is not None, "the worker has not started"
         who = await self.gate.find(scope["method"], headers, in_path)
         if who is None:
