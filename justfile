@@ -53,7 +53,7 @@ check: setup
 [group('develop')]
 [no-exit-message]
 test *ARGS: check
-    @exec .venv/bin/python -m pytest -n logical --dist worksteal "$@"
+    @exec .venv/bin/python -m pytest -n logical --dist loadfile "$@"
 
 # Pin requirements/*.txt again, from pyproject.toml and tools.in (just lock --upgrade).
 [group('develop')]

@@ -134,7 +134,7 @@ class Transport:
                 allow_redirects=False,  # a token goes to the server that was named, no other
             )
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-            raise UnreadableError(self.url, 0, "is no server address: set API_URL") from error
+            raise UnreadableError(self.url, 0, "is not the address of a server") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnreachableError(self.url, error) from error
         if reply.status in _OK:

@@ -40,7 +40,7 @@ def board(board: Board, now: datetime, width: int, height: int) -> list[Text]:
         lines.insert(2, Text(away, style="bold red"))
     if board.counts.get("pending"):
         lines[2:2] = [Text(each.text, style="yellow") for each in board.stuck[:_STUCK]]
-    foot = Text("q quits; the tasks keep running", style="dim")
+    foot = Text("q quits; tasks keep running", style="dim")
     room = max(0, height - len(lines) - 1)
     lines += _body(board, now, width, room)
     lines = lines[: height - 1]

@@ -189,7 +189,7 @@ async def test_it_ends_while_the_api_is_away(fake: FakeApi, run_agent: RunAgent)
     """Nothing is held, so there is nothing to wait for."""
     fake.away = True
     async with run_agent("1") as agent:
-        await agent.hears("the API is away")
+        await agent.hears("the API cannot be reached")
         agent.process.send_signal(signal.SIGTERM)
         assert await agent.ends() == 0
 

@@ -24,7 +24,7 @@ async def test_it_waits_for_an_api_that_is_not_there_yet(
     task = fake.add("echo hello")
     async with start_agent():
         await fake.result(task)
-    assert sum("the API is away" in line for line in caplog.messages) == 1
+    assert sum("the API cannot be reached" in line for line in caplog.messages) == 1
 
 
 async def test_an_outage_in_the_middle(
@@ -44,7 +44,7 @@ async def test_an_outage_in_the_middle(
         fake.flush_ms = 60  # a change answers the parked beat: the next one meets the outage
         fake.poke()
         gate.write_text("go\n")
-        await eventually(lambda: "the API is away" in caplog.text, "the outage is noticed")
+        await eventually(lambda: "the API cannot be reached" in caplog.text, "the outage is noticed")
         fake.away = False
         await fake.result(task)
     assert fake.log(task) == b"before\nafter\n"

@@ -184,7 +184,7 @@ async def test_news_leave_what_was_scrolled_where_it_is(api: Api, page: Page) ->
     """A command of many lines is read while the page changes."""
     session, task = await api.started(command="\n".join(f"echo {n}" for n in range(500)))
     await page.goto(f"{api.url}/console/tasks/{task.id}")
-    await page.get_by_text("Command and facts").click()
+    await page.get_by_text("Command and details").click()
     command = page.get_by_role("region", name="Command")
     await command.evaluate("box => { box.scrollTop = 3000; }")
     await command.focus()
@@ -206,7 +206,7 @@ async def test_labels_without_end_leave_room_for_the_rest(api: Api, page: Page) 
     assert box["height"] < 150
     await expect(row.get_by_text("its-value-59")).to_be_attached()
     await page.goto(f"{api.url}/console/tasks/{number}")
-    await page.get_by_text("Command and facts").click()
+    await page.get_by_text("Command and details").click()
     box = await page.locator(".facts").bounding_box()
     assert box is not None
     assert box["height"] < 200

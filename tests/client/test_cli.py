@@ -241,7 +241,7 @@ async def test_an_address_that_is_none_is_told_at_once() -> None:
     """It gets no better by trying again."""
     for url in ("ftp://lab", "http://lab:port"):
         ended = await _dw(None, "ls", API_URL=url)
-        assert ended == (2, "", f"dw: {url} is no address of a server: is API_URL right?\n")
+        assert ended == (2, "", f"dw: {url} is not the address of a server: is API_URL right?\n")
 
 
 async def test_no_token_or_the_wrong_one(fake: Fake) -> None:

@@ -163,7 +163,7 @@ async def test_another_server_is_told_from_this_api(fake: Fake, dw: Client) -> N
 async def test_an_address_that_is_none() -> None:
     """A typo is told at once."""
     async with Client("http://[") as dw:
-        with pytest.raises(UnreadableError, match="not an address"):
+        with pytest.raises(UnreadableError, match="is not the address of a server"):
             await dw.task(1)
 
 

@@ -143,9 +143,10 @@ def test_both_streams_are_merged_as_they_were_written(server: BenchServer) -> No
 
 async def test_lines_of_both_streams_are_seen_in_their_order(server: BenchServer) -> None:
     """Whatever is large or small, and however fast it comes: as the whole log has them."""
+    # No line is over 1 MiB: its place in the whole log would be another.
     burst = "head -c {} /dev/zero | tr '\\0' x; echo; echo \"err $i\" >&2"
     loop = "for i in $(seq 40); do {}; done; {}; echo the end >&2"
-    slow = loop.format(f"{burst.format(30_000)}; sleep 0.02", burst.format(2_000_000))
+    slow = loop.format(f"{burst.format(30_000)}; sleep 0.02", burst.format(1_000_000))
     quick = loop.format(burst.format(200_000), burst.format(10))
     numbers = [int(_submit(server, command)) for command in (slow, quick, slow, quick)]
     async with aiohttp.ClientSession(read_bufsize=2**20) as http:

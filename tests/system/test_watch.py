@@ -71,7 +71,7 @@ def test_a_group_is_seen_while_it_runs_and_leaves_a_summary(
         screen.until_text("ui-login")
         shown = screen.until_text("2 running")
         assert "0 of 2" in shown[0]
-        assert shown[-1] == "q quits; the tasks keep running"
+        assert shown[-1] == "q quits; tasks keep running"
         good.write("step one")
         line = _line_of(screen.until_text("step one"), "step one")
         assert re.search(rf"{good.id}  ui-login +farm-1 .* s  step one$", line)
@@ -115,7 +115,7 @@ def test_the_screen_follows_its_size(server: BenchServer, tmp_path: Path) -> Non
         screen.until_text("xxx")
         for columns, lines in ((60, 12), (140, 40), (30, 6)):
             screen.resize(columns, lines)
-            shown = screen.until(lambda lines: lines[-1] == "q quits; the tasks keep running")
+            shown = screen.until(lambda lines: lines[-1] == "q quits; tasks keep running")
             assert len(shown) == lines
             assert sum("0 of 1" in line for line in shown) == 1
             assert shown.count("running (1)") == 1
@@ -217,7 +217,7 @@ def test_a_thousand_tasks_make_no_flicker_and_no_load(server: BenchServer) -> No
     began = time.monotonic()
     with _watching(server, "watch", "many", columns=120, lines=40) as screen:
         process = psutil.Process(screen.process.pid)
-        screen.until(lambda lines: lines[-1] == "q quits; the tasks keep running")
+        screen.until(lambda lines: lines[-1] == "q quits; tasks keep running")
         used_s = 0.0
         while screen.process.poll() is None:
             try:
@@ -297,7 +297,7 @@ async def test_a_lost_agent_is_told_in_a_pipe(
                     process.kill()
                 assert re.fullmatch(
                     rf"..:..:..  task {number} ui-pay: attempt 1 is over, agent_lost on farm-1 "
-                    r"\(agent farm-1 was not heard of for \d+ s\); the task runs again\n",
+                    r"\(agent farm-1 was silent for \d+ s\); the task runs again\n",
                     _next(lines),
                 )
                 assert _next(lines).endswith(f"task {number} waits: no agent is there\n")
