@@ -71,7 +71,7 @@ class Abridging:
     def _marker(self, stream: Stream, tail: "_Tail", first: Piece) -> Piece:
         text = (
             f"[{tail.left_out:,} bytes in {tail.left_out_lines:,} lines of {stream} are left out"
-            f" here: a log holds {self._most_bytes:,} bytes (MAX_LOG_BYTES)]\n"
+            f" here: the log is limited to {self._most_bytes:,} bytes (MAX_LOG_BYTES)]\n"
         )
         return Piece(first.time_us, f"{'' if tail.whole_lines else chr(10)}{text}".encode())
 

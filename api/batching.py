@@ -21,6 +21,10 @@ class QueueFullError(Exception):
     """More waits than there is room for: the sender shall come back later."""
 
 
+class StoppedError(Exception):
+    """The server stops before it came to this: whether to send it again is for the sender."""
+
+
 class Bounds(Struct, frozen=True):
     """How much goes together, or may wait."""
 
@@ -52,7 +56,7 @@ class Coalescer(Generic[Item, Answer]):
         return len(self._queue)
 
     async def submit(self, item: Item, size: int = 0) -> Answer:
-        """Wait for the answer to one item of `size` bytes; QueueFullError when too much waits."""
+        """Wait for the answer to one item of `size` bytes; QueueFullError, StoppedError."""
         waiting = len(self._queue)
         if waiting and (
             waiting >= self._bounds.items or self._waiting_bytes + size > self._bounds.bytes
@@ -73,7 +77,7 @@ class Coalescer(Generic[Item, Answer]):
         finally:
             for _, _, future in self._queue:
                 if not future.done():
-                    future.set_exception(QueueFullError())
+                    future.set_exception(StoppedError())
             self._queue.clear()
 
     async def _flush_for_ever(self) -> None:

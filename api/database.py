@@ -1,6 +1,7 @@
 """Connections to PostgreSQL: two pools for statements, single ones for listening and upkeep."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
@@ -31,6 +32,7 @@ _ACQUIRE_S = 5.0
 _READ_S = 10.0
 _CONNECT_S = 10.0
 _STATEMENT_S = 30.0
+_FRESH_S = 0.1
 
 
 async def _keep_session(_connection: object) -> None:
@@ -71,6 +73,8 @@ class Database:
         people = pool_size // 3
         self._agents = _pool(url, pool_size - people, **KEPT_PLANS)
         self._people = _pool(url, people)
+        self._asking = asyncio.Lock()
+        self._answered_s = -math.inf
 
     def acquire(self) -> "PoolAcquireContext[Any]":
         """Borrow a connection for a few statements of the system itself."""
@@ -81,6 +85,20 @@ class Database:
         """Borrow a connection for what people look at, for ten seconds at most."""
         async with asyncio.timeout(_READ_S), self._people.acquire() as connection:
             yield connection
+
+    async def check(self, within_s: float) -> None:
+        """Ask whether it answers; TimeoutError and whatever else comes of it.
+
+        Who asks at the same time shares the answer: nobody needs a token for this, and it takes a
+        connection of those that claims and renewals need.
+        """
+        clock = asyncio.get_running_loop().time
+        async with asyncio.timeout(within_s), self._asking:
+            if clock() - self._answered_s < _FRESH_S:
+                return
+            async with self.acquire() as connection:
+                await connection.fetchval("SELECT 1")
+            self._answered_s = clock()
 
     def kept(self) -> "Kept":
         """For a loop that has one statement after the other."""

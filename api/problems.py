@@ -17,7 +17,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
-from api.batching import QueueFullError
+from api.batching import QueueFullError, StoppedError
 from api.database import AWAY
 from schema.problems import Problem
 
@@ -89,7 +89,12 @@ def _database_away(request: Request[Any, Any, Any], error: Exception) -> Respons
 
 
 def _full(_: Request[Any, Any, Any], _error: Exception) -> Response[bytes]:
-    return _respond(503, "too much is waiting for the database; retry later", 1.0)
+    detail = "too much is waiting for the database (of reports: MAX_QUEUE_BYTES); retry later"
+    return _respond(503, detail, 1.0)
+
+
+def _stopped(_: Request[Any, Any, Any], _error: Exception) -> Response[bytes]:
+    return _respond(503, "this server is stopping; retry", 1.0)
 
 
 def _log_in(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -115,6 +120,7 @@ def response_to(request: Request[Any, Any, Any], error: Exception) -> Response[b
 HANDLERS: ExceptionHandlersMap = {
     HTTPException: _http,
     QueueFullError: _full,
+    StoppedError: _stopped,
     LogInFirstError: _log_in,
     Exception: _bug,
     **dict.fromkeys(AWAY, _database_away),

@@ -1,6 +1,6 @@
 """Health and metrics."""
 
-import asyncio
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -12,6 +12,8 @@ from api.problems import ProblemError
 from api.routes.described import answers
 from api.routes.services import services
 from api.store import tasks as store
+
+_log = logging.getLogger(__name__)
 
 _READY_S = 1.0
 
@@ -32,12 +34,12 @@ async def live() -> str:
 async def ready(request: Request[Any, Any, Any]) -> str:
     """Answer 200 when the database does within a second, else 503."""
     try:
-        async with asyncio.timeout(_READY_S), services(request).database.acquire() as connection:
-            await connection.fetchval("SELECT 1")
+        await services(request).database.check(_READY_S)
     except Exception as error:
+        _log.warning("not ready, the database does not answer: %r", error)
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            f"the database does not answer: {error!r}",
+            "the database does not answer; the server's log says why",
             retry_after_s=1,
         ) from error
     return "ok\n"

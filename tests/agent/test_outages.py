@@ -44,7 +44,8 @@ async def test_an_outage_in_the_middle(
         fake.flush_ms = 60  # a change answers the parked beat: the next one meets the outage
         fake.poke()
         gate.write_text("go\n")
-        await eventually(lambda: "the API cannot be reached" in caplog.text, "the outage is noticed")
+        noticed = "the API cannot be reached"
+        await eventually(lambda: noticed in caplog.text, "the outage is noticed")
         fake.away = False
         await fake.result(task)
     assert fake.log(task) == b"before\nafter\n"

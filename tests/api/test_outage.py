@@ -36,6 +36,9 @@ async def _outage(api: Api, postgres: EmbeddedPostgres) -> None:
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
 
+    ready = await api.call("GET", "/health/ready")
+    assert ready.status == 200 or "log says why" in ready.problem(503).detail
+
     async def pid() -> int | None:
         return postgres.pid
 

@@ -1,5 +1,7 @@
 """Connections that are kept while there is work."""
 
+import asyncio
+
 from api.database import Database
 
 
@@ -27,3 +29,19 @@ async def test_a_broken_connection_is_not_kept(database_url: str) -> None:
         await kept.give_back()
         assert await (await kept.get()).fetchval("SELECT pg_backend_pid()") != first
         await kept.give_back()
+
+
+async def test_checks_at_one_time_take_one_connection(database_url: str) -> None:
+    """Anybody may ask whether a server is ready: claims must not wait for who does so in a loop."""
+    async with Database(database_url, pool_size=12) as database:
+        await asyncio.gather(*(database.check(5) for _ in range(100)))
+        connection = await database.connect()
+        try:
+            opened = await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
+                " AND datname = current_database()",
+                "distributed-worker",
+            )
+        finally:
+            await connection.close()
+        assert opened == 1

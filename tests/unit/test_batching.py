@@ -7,7 +7,7 @@ from itertools import chain
 
 import pytest
 
-from api.batching import Bounds, Coalescer, QueueFullError
+from api.batching import Bounds, Coalescer, QueueFullError, StoppedError
 
 
 class _Writer:
@@ -198,7 +198,7 @@ async def test_who_waits_when_it_stops_is_told() -> None:
         waiting = group.create_task(_outcome(coalescer, 2))
         while coalescer.depth < 1:
             await asyncio.sleep(0)
-    assert waiting.result() is QueueFullError
+    assert waiting.result() is StoppedError
     assert inside.result() is asyncio.CancelledError
 
 
