@@ -49,11 +49,11 @@ check: setup
     @.venv/bin/mypy --no-error-summary
     @.venv/bin/lint-imports --no-logo
 
-# Check, then test, in as many processes as there are cores: just test -k claim
+# Check, then test: just test -k claim, or just test -n 4 --dist loadfile
 [group('develop')]
 [no-exit-message]
 test *ARGS: check
-    @exec .venv/bin/python -m pytest -n logical --dist loadfile "$@"
+    @exec .venv/bin/python -m pytest "$@"
 
 # Pin requirements/*.txt again, from pyproject.toml and tools.in (just lock --upgrade).
 [group('develop')]

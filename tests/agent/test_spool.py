@@ -37,6 +37,10 @@ def _spooled(tmp_path: Path) -> int:
     return sum(path.stat().st_size for path in (tmp_path / "state" / "spool").glob("*"))
 
 
+def _kept(tmp_path: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in (tmp_path / "state" / "spool").glob("*"))
+
+
 async def test_a_killed_agents_results_are_sent_by_the_next_one(
     fake: FakeApi, run_agent: RunAgent, tmp_path: Path
 ) -> None:
@@ -49,7 +53,7 @@ async def test_a_killed_agents_results_are_sent_by_the_next_one(
         await fake.until(lambda: len(fake.owned) == 2)
         fake.away = True
         gate.write_text("go\n")
-        await eventually(lambda: _spooled(tmp_path) > 0, "the spool has something")
+        await eventually(lambda: b"exit" in _kept(tmp_path), "the spool has the result")
         _kill(agent)
         await agent.ends()
     fake.away = False

@@ -282,7 +282,8 @@ async def test_a_reply_has_a_bound_in_bytes(api: Api) -> None:
     given = [await api.claim(sessions[0], slots=1000)]
     assert [task.id for task in given[0]] == numbers[: len(given[0])]
     assert 5_000_000 < sum(len(msgspec.json.encode(task)) for task in given[0]) < 8_500_000
-    given += await asyncio.gather(*(api.claim(session, slots=1000) for session in sessions))
+    asking = (api.claim(session, slots=1000, wait=5) for session in sessions)
+    given += await asyncio.gather(*asking)
     while more := await api.claim(sessions[0], slots=1000):
         given.append(more)
     assert all(given[:4])

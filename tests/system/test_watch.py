@@ -300,7 +300,7 @@ async def test_a_lost_agent_is_told_in_a_pipe(
                     r"\(agent farm-1 was silent for \d+ s\); the task runs again\n",
                     _next(lines),
                 )
-                assert _next(lines).endswith(f"task {number} waits: no agent is there\n")
+                assert _next(lines).endswith(f"task {number} waits: there is no live agent\n")
                 with _agent(server, 1, AGENT_NAME="farm-2", LABELS="a"):
                     assert lines.wait(30) == 0
                     assert lines.stdout is not None
