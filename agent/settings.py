@@ -84,7 +84,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     flush_s: Annotated[float, Meta(ge=0.05, le=3600)] = 5
     """How long output may wait to be sent, until the API wishes otherwise."""
     chunk_bytes: Annotated[int, Meta(ge=1, le=MAX_CHUNK_BYTES)] = 524_288
-    buffer_bytes: Annotated[int, Meta(ge=1)] = 64 * 1024 * 1024
+    buffer_bytes: Annotated[int, Meta(ge=1)] = 48 * 1024 * 1024
     """Memory for chunks that wait to be sent; over half of it they go to the spool. When it is full
     tasks wait on their full pipes. Beside it each running task holds up to one unfinished chunk for
     each of its two streams."""
