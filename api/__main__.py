@@ -15,17 +15,13 @@ import threading
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable
-from functools import partial
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import asyncpg
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server.mp import MPServer, WorkerProcess
 
 from api import listening
 from api.listening import StartError
@@ -34,6 +30,7 @@ from api.postgres import EmbeddedPostgres, PostgresStartError
 from api.sealing import seals_of
 from api.settings import Settings, SettingsError
 from api.store import tokens as token_store
+from api.supervising import Server
 from schema.release import version
 
 _KILL_TIMEOUT_S = 10
@@ -43,44 +40,6 @@ _BANNER_S = 60.0
 _OVERLAP_S = 10.0  # of a worker and the one that replaces it, which may take seconds to start
 _PR_SET_PDEATHSIG = 1
 _log = logging.getLogger(__name__)
-
-
-class Server(MPServer):
-    """Granian, whose workers first answer all parked requests when they shall stop."""
-
-    settings: Settings
-    answered = False
-    """Workers that die are started again for ever, once one has shown that they can work."""
-
-    def _respawn_workers(
-        self, workers: list[int], target: Any, loader: Any, delay: float = 0
-    ) -> None:
-        super()._respawn_workers(workers, target, loader, delay)
-        if self.answered:
-            # Granian ends the server where one worker dies twice within 5.5 s.
-            self.respawned_wrks.clear()
-
-    def _spawn_worker(self, *args: Any, **named: Any) -> WorkerProcess:
-        worker: WorkerProcess = super()._spawn_worker(*args, **named)
-        # Where it is replaced as well as at the end of the server.
-        ending: Any = partial(_answer_and_end, worker.inner, worker.terminate)
-        worker.terminate = ending  # type: ignore[method-assign]  # its class is named nowhere
-        return worker
-
-    def signal_handler_reload(self, signum: int, frame: FrameType | None) -> None:
-        """Replace the workers one by one, as for a new certificate; stay with a good one."""
-        try:
-            listening.tls_files(self.settings)
-        except StartError as error:
-            _log.error("not reloaded: %s", error)
-            return
-        super().signal_handler_reload(signum, frame)  # type: ignore[no-untyped-call]  # untyped
-
-
-def _answer_and_end(process: BaseProcess, terminate: Callable[[], None]) -> None:
-    if process.is_alive() and process.pid is not None:
-        os.kill(process.pid, signal.SIGUSR1)
-    terminate()
 
 
 def worker_app() -> Callable[..., Awaitable[None]]:
