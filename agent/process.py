@@ -90,7 +90,7 @@ class Process:
         self._over = False  # `ended` cannot tell: it is cancelled with the one who awaits it
         self._reason: Reason | None = None
         self._message: str | None = None
-        self._pipes = (
+        self._pipes: tuple[Pipe, ...] = (
             Pipe(loop, fds[0], lambda data: self._take("stdout", data), self._settle),
             Pipe(loop, fds[1], lambda data: self._take("stderr", data), self._settle),
         )
@@ -234,12 +234,19 @@ class Process:
         self._unwatch()
         for pipe in self._pipes:
             pipe.close()
+        # They point at this, and this holds what was written: the collector looks too seldom.
+        self._pipes = ()
+        self._unwatch = _ignore
+
+
+def _ignore() -> None:
+    pass
 
 
 @functools.cache
 def _nothing() -> int:
-    """What every command may read: opened once, which saves each start two system calls."""
-    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    """/dev/null, for every command: opened once, which saves each start two system calls."""
+    return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
 
 def start(

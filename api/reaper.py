@@ -29,7 +29,8 @@ _DAYS_AHEAD = 3
 _UPKEEP_S = 600.0
 _LATE_S = 1.0
 _DUE_S = (0.02, 1.0)
-_LOOK_SHARE = 20  # at most one part in so many of the time goes to looks at all that is held
+_LOOK_SHARE = 20  # one part in so many of the time, of all workers, may go to looks at what is held
+_LOOK_LATEST_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -109,12 +110,12 @@ class Reaper:
 
     async def _held_by_nobody(self, connection: Connection) -> list[Ended]:
         """Look at all that is held, which takes half a second where that is half a million."""
-        began = self._clock()
+        began = time.monotonic()
         lost = await result_store.held_by_dead(connection)
         lost += await result_store.silent_pulled(connection, self._settings.pulled_silence_s)
-        if not lost:  # else there may be more
-            ended = self._clock()
-            self._look_at = ended + (ended - began) * _LOOK_SHARE
+        pause_s = (time.monotonic() - began) * _LOOK_SHARE * self._settings.workers
+        # Where some were found, there may be more.
+        self._look_at = 0.0 if lost else self._clock() + min(pause_s, _LOOK_LATEST_S)
         return lost
 
     async def _promote(self) -> float:

@@ -59,13 +59,13 @@ class Server(MPServer):
     def _respawn_workers(
         self, workers: list[int], target: Any, loader: Any, delay: float = 0
     ) -> None:
-        # Granian forgets who dies between its reading and its clearing of these notes.
-        dead = {worker.idx for worker in self.wrks if not worker.inner.is_alive()}
-        for each in dead.intersection(self.interrupt_children):
-            self.interrupt_children.remove(each)
-        super()._respawn_workers(sorted({*workers, *dead}), target, loader, delay)
-        if self.interrupt_children:
-            self.main_loop_interrupt.set()
+        if not delay:
+            # Some died. Granian's notes of them can be cleared before they are read, and can come
+            # after the dead one was replaced: then they mean one that lives.
+            workers = [worker.idx for worker in self.wrks if not worker.inner.is_alive()]
+        super()._respawn_workers(workers, target, loader, delay)
+        if self.interrupt_children or self.interrupt_signal or self.reload_signal:
+            self.main_loop_interrupt.set()  # it may have been cleared unheard
         if self.answered:
             # Granian ends the server where one worker dies twice within 5.5 s.
             self.respawned_wrks.clear()
@@ -73,7 +73,7 @@ class Server(MPServer):
     def _spawn_worker(self, *args: Any, **named: Any) -> WorkerProcess:
         worker: WorkerProcess = super()._spawn_worker(*args, **named)
         # Where it is replaced as well as at the end of the server.
-        ending: Any = partial(_answer_and_end, worker.inner, worker.terminate)
+        ending: Any = partial(_answer_and_end, worker, worker.terminate)
         worker.terminate = ending  # type: ignore[method-assign]  # its class is named nowhere
         return worker
 
@@ -87,7 +87,9 @@ class Server(MPServer):
         super().signal_handler_reload(signum, frame)  # type: ignore[no-untyped-call]  # untyped
 
 
-def _answer_and_end(process: BaseProcess, terminate: Callable[[], None]) -> None:
+def _answer_and_end(worker: WorkerProcess, terminate: Callable[[], None]) -> None:
+    worker.interrupt_by_parent = True  # a young one may die of the signal
+    process: BaseProcess = worker.inner
     # Dead or alive: who waits for it in a thread may not have said yet that it is gone.
     with suppress(ProcessLookupError):
         if process.is_alive() and process.pid is not None:

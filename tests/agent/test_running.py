@@ -2,12 +2,14 @@
 
 import asyncio
 import errno
+import gc
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.output import Output
 from agent.process import Process, SpawnError, start
 from tests.agent.conftest import StartAgent, eventually
 from tests.agent.fake_api import FakeApi
@@ -328,3 +330,21 @@ async def _ended(reader: int) -> None:
     finally:
         loop.remove_reader(reader)
         os.close(reader)
+
+
+async def test_what_a_task_wrote_is_freed_when_it_has_ended(
+    fake: FakeApi, start_agent: StartAgent
+) -> None:
+    """Without the collector, which looks too seldom to rely on: it may be megabytes."""
+    async with start_agent():
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await fake.result(fake.add("echo out; echo err >&2"))
+            await eventually(
+                lambda: not any(isinstance(one, Process | Output) for one in gc.get_objects()),
+                "nothing of ended tasks is left",
+            )
+        finally:
+            gc.enable()

@@ -7,6 +7,9 @@ import asyncpg
 import pytest
 
 from api.reaper import _REAP_LOCK
+from api.store import Connection
+from api.store import results as result_store
+from api.store.results import Ended
 from tests.api.conftest import StartApi
 from tests.api.server import Api, eventually, exited
 
@@ -157,3 +160,41 @@ async def test_logs_of_expired_days_are_dropped_by_a_server(
         "SELECT count(*) FROM pg_inherits WHERE inhparent = 'log_chunks'::regclass"
     )
     assert days == 5
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Make looks at what is held slow, and give one attempt each; how many each one found."""
+    found: list[int] = []
+    look = result_store.held_by_dead
+
+    async def slow(connection: Connection) -> list[Ended]:
+        await asyncio.sleep(0.5)
+        lost = await look(connection)
+        found.append(len(lost))
+        return lost[:1]
+
+    monkeypatch.setattr(result_store, "held_by_dead", slow)
+    return found
+
+
+async def test_slow_looks_are_rare(start_api: StartApi, looks: list[int]) -> None:
+    """With half a million tasks in hand they took half of a core from claims."""
+    async with start_api(reaper_s=0.05):
+        await asyncio.sleep(2)
+    assert looks == [0]
+
+
+async def test_what_one_look_leaves_the_next_one_finds_at_once(
+    start_api: StartApi, looks: list[int]
+) -> None:
+    """However slow looks are, and whenever the last one was."""
+    async with start_api(reaper_s=0.05, lease_s=1) as api:
+        await eventually(lambda: asyncio.sleep(0, looks), lambda found: found == [0])
+        session, task = await api.started()
+        (label,) = (await api.task(task.id)).needs
+        more = [await api.submit(needs=[label]) for _ in range(2)]
+        await api.claim(session, slots=2)
+        for each in (task.id, *more):
+            await api.until(each, "pending")
+    assert looks[1:4] == [3, 2, 1]
