@@ -120,8 +120,8 @@ JOIN attempts AS a ON a.task = r.id AND a.attempt = r.attempt
     AND coalesce(a.session, 0) = r.session AND a.reason = r.reason;
 
 -- name: held_by_dead
--- Attempts of sessions that are over. The reaper ends them each tick: a claim may commit just
--- after its session was marked dead.
+-- Attempts of sessions that are over. The reaper looks for them again and again: a claim may commit
+-- just after its session was marked dead.
 SELECT t.id, t.attempt, t.session, s.agent, s.end_reason,
     extract(epoch FROM s.ended_at - s.seen_at)::float8 AS silent_s
 FROM tasks AS t
