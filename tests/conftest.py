@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from api.migrate import migrate
 from api.pgfolder import FolderLock
@@ -26,8 +26,14 @@ _numbers = itertools.count(1)
 for _name_of_size in ("COLUMNS", "LINES"):
     os.environ.pop(_name_of_size, None)
 
-# HYPOTHESIS_PROFILE=deep searches for minutes, wherever a test leaves the number to the profile.
-settings.register_profile("deep", max_examples=2000, stateful_step_count=100, print_blob=True)
+# No test fails for a slow machine. HYPOTHESIS_PROFILE=deep searches for minutes, wherever a test
+# leaves the number to the profile.
+_patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("patient", _patient)
+settings.register_profile(
+    "deep", _patient, max_examples=2000, stateful_step_count=100, print_blob=True
+)
+settings.load_profile("patient")
 if profile := os.environ.get("HYPOTHESIS_PROFILE"):
     settings.load_profile(profile)
 

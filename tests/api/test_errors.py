@@ -299,9 +299,7 @@ _PLACES = [
     body=st.dictionaries(_field, _value, max_size=5),
     valid=st.booleans(),
 )
-@settings(
-    deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_no_body_makes_the_server_fail(
     own_api: Api, path: str, body: dict[str, Any], *, valid: bool
 ) -> None:
@@ -322,7 +320,7 @@ async def test_no_body_makes_the_server_fail(
     kind=st.sampled_from([MSGPACK, "application/json"]),
     packed=st.booleans(),
 )
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 async def test_no_report_makes_the_server_fail(
     api: Api, body: bytes, kind: str, *, packed: bool
 ) -> None:

@@ -259,7 +259,7 @@ def _try(
 
             @given(case=operation.as_strategy(generation_mode=mode))
             @settings(
-                max_examples=max(1, number // 2), derandomize=_THE_SAME, deadline=None,
+                max_examples=max(1, number // 2), derandomize=_THE_SAME,
                 database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck),
             )  # fmt: skip
             def test(case: Case[Any]) -> None:
@@ -342,7 +342,7 @@ async def test_what_one_answer_leads_to_is_as_described_too(real: Running) -> No
         Walk.run(
             settings=settings(
                 max_examples=max(10, _REQUESTS // 100), stateful_step_count=6,
-                derandomize=_THE_SAME, deadline=None, database=None, phases=[Phase.generate],
+                derandomize=_THE_SAME, database=None, phases=[Phase.generate],
                 suppress_health_check=list(HealthCheck),
             )
         )  # fmt: skip

@@ -119,9 +119,7 @@ _text = st.lists(st.sampled_from(_bits), max_size=9).map(b"".join)
 )
 @example([(b"x" + _HALVES[0], b""), (_HALVES[1] + b"\n", b"")], 1, [], 65_536)
 @example([(b"x\n" * 9, b"y" * 30), (b"z\n", b"")], 1, [300, 10, 100], 7)
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_there_is_no_seam_wherever_the_stream_is_cut(
     api: Api, reports: list[tuple[bytes, bytes]], before: int, cuts: list[int], step: int
 ) -> None:
@@ -259,9 +257,7 @@ async def test_what_is_not_a_line_yet_is_shown_at_once(api: Api) -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=8))
-@settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_bytes_survive(api: Api, pieces: list[bytes]) -> None:
     """Tests print binaries, broken UTF-8, NULs and carriage returns."""
     session, task = await api.started()

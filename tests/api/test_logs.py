@@ -190,9 +190,7 @@ async def test_a_stream_is_given_from_any_byte_on(api: Api) -> None:
     pieces=st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=6),
     repeat=st.integers(1, 3000),
 )
-@settings(
-    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_bytes_are_given_back(api: Api, pieces: list[bytes], repeat: int) -> None:
     """Tests print binaries, broken UTF-8 and NULs."""
     pieces = [piece * repeat for piece in pieces]

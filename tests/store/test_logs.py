@@ -104,7 +104,7 @@ async def test_log_text_is_not_compressed_once_more(logs: asyncpg.Connection) ->
         max_size=4,
     )
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_copy_rows_have_the_length_that_they_declare(
     rows: list[tuple[date, int, bytes, bytes]],
 ) -> None:

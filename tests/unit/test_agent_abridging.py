@@ -50,7 +50,7 @@ _writes = st.lists(
 
 
 @given(_writes, st.integers(MIN_LOG_BYTES, MIN_LOG_BYTES + 20_000))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_head_marker_and_tail_make_up_the_log(
     writes: list[tuple[Stream, int, bytes]], most_bytes: int
 ) -> None:

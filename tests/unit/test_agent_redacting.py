@@ -121,7 +121,7 @@ def _streams(draw: st.DrawFn) -> tuple[list[str], list[bytes]]:
 @given(_streams())
 @example((["aaaaaa"], [b"a"] * 20))
 @example((["foobar", "barbaz"], [b"xfoobar", b"baz foo", b"bar"]))
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_any_cuts_give_what_the_whole_text_would(stream: tuple[list[str], list[bytes]]) -> None:
     """No form is left wherever reads end, and everything else comes out as it went in."""
     secrets, pieces = stream
@@ -131,7 +131,7 @@ def test_any_cuts_give_what_the_whole_text_would(stream: tuple[list[str], list[b
 
 
 @given(_streams(), st.integers(0, 3))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_what_is_let_go_after_a_while_never_gives_a_secret_away(
     stream: tuple[list[str], list[bytes]], every: int
 ) -> None:
@@ -153,7 +153,7 @@ def test_what_is_let_go_after_a_while_never_gives_a_secret_away(
 
 
 @given(_streams())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_no_more_is_held_back_than_may_begin_a_secret(
     stream: tuple[list[str], list[bytes]],
 ) -> None:
@@ -178,7 +178,7 @@ def _may_begin(forms: Forms, text: bytes, at: int) -> bool:
 
 
 @given(_texts, st.binary(max_size=30), st.binary(max_size=30))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_base64_of_a_longer_text_hides_the_secret_in_it(
     secret: str, before: bytes, after: bytes
 ) -> None:

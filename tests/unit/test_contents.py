@@ -34,7 +34,7 @@ def _stored(pieces: list[bytes], declared: StreamTotal | None) -> StreamContents
     st.booleans(),
     st.sampled_from(["declared", "undeclared"]),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_missing_is_exactly_what_never_arrived(
     pieces: list[tuple[int, bool]], ended: bool, total: str
 ) -> None:
@@ -90,7 +90,7 @@ def test_a_running_pulled_task_shows_no_batch_that_overtook_another() -> None:
 
 
 @given(st.lists(st.binary(max_size=300), max_size=12), st.integers(1, 2000))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_crc_of_the_whole_is_made_of_those_of_the_pieces(
     pieces: list[bytes], repeat: int
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_log_of_many_gigabytes_has_a_crc_too() -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=5), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_a_log_of_other_bytes_than_were_written_is_damaged(
     pieces: list[bytes], data: st.DataObject
 ) -> None:
@@ -176,7 +176,7 @@ _chunks = st.dictionaries(st.integers(0, 12), st.integers(1, 6), min_size=1, max
 
 
 @given(_chunks, st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_chunks_that_overlap_bring_each_byte_once(
     chunks: dict[int, int], ended: bool, declared: bool
 ) -> None:

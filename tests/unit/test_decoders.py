@@ -28,7 +28,7 @@ def test_a_spoilt_one_is_read_rightly_or_refused(name: str) -> None:
     """Whatever the network, a bug or an enemy makes of it; for gzip, zlib is the judge."""
 
     @given(st.one_of(_spoilt(_GOOD[name]), st.binary(max_size=200)))
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     def check(data: bytes) -> None:
         decoders.CHECKS[name](data)
 

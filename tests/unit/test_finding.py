@@ -26,14 +26,14 @@ def _numbered(lines: list[bytes], first: int = 1) -> bytes:
 
 
 @given(_pieces)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_lines_are_numbered_as_they_are_shown(pieces: list[_Piece]) -> None:
     """People send each other links to them."""
     assert _view(pieces, View(numbers=True)) == _numbered(_lines(pieces))
 
 
 @given(_pieces, st.integers(0, 12))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_the_tail_knows_its_numbers(pieces: list[_Piece], count: int) -> None:
     """Though what is before it was not read."""
     lines = _lines(pieces)
@@ -46,7 +46,7 @@ def test_the_tail_knows_its_numbers(pieces: list[_Piece], count: int) -> None:
           _Piece(0, b"c\n", cut=True)], 2, 9, 2**20, "ended")  # fmt: skip
 @example([_Piece(0, b"aaaaaaa", cut=False), *(_Piece(1, b"x\n", cut=True) for _ in range(9)),
           _Piece(0, b"a\n", cut=True)], 8, 2, 6, "ended")  # fmt: skip
-@settings(deadline=None, max_examples=1000)
+@settings(max_examples=1000)
 def test_a_page_is_the_same_as_in_the_whole(
     pieces: list[_Piece], line: int, count: int, long: int, state: str
 ) -> None:
@@ -90,7 +90,7 @@ def _grep(data: bytes, *words: str) -> bytes:
 
 
 @given(_pieces, st.text("ab", min_size=1, max_size=3))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_grep_finds_what_grep_finds(pieces: list[_Piece], text: str) -> None:
     """The same lines with the same numbers as `dw logs | grep -nF`."""
     whole = b"".join(_lines(pieces))
@@ -108,7 +108,7 @@ def _ended(expected: bytes, got: bytes) -> bytes:
 
 
 @given(_text, st.text("aB*", min_size=1, max_size=5), st.booleans())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_wildcards_and_case(data: bytes, text: str, ignore_case: bool) -> None:
     """A star is any run of characters of the line; nothing else is special."""
     if not text.strip("*"):
@@ -130,7 +130,7 @@ def test_a_pattern_that_cannot_be_searched_for(text: str) -> None:
 
 
 @given(_pieces, st.integers(0, 5))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_tail_of_what_matches(pieces: list[_Piece], count: int) -> None:
     """The last errors of a log: the tail is taken of what was found."""
     wanted = pattern("a", wildcards=False, ignore_case=False)

@@ -19,7 +19,7 @@ _steps = st.lists(
 
 
 @given(_steps)
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 def test_no_floor_is_above_a_task_that_waits(steps: list[tuple[str, int]]) -> None:
     """Such a task would wait for the look without floors, seconds instead of milliseconds.
 

@@ -3,7 +3,7 @@
 from datetime import date
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.lease import BadLeaseError, Lease, sign, verify
@@ -21,7 +21,6 @@ _leases = st.builds(
 
 
 @given(_leases, st.binary(min_size=1, max_size=64))
-@settings(deadline=None)
 def test_a_lease_is_read_back(lease: Lease, key: bytes) -> None:
     """Log ingest takes task, attempt and day from the lease without asking the database."""
     assert verify(sign(lease, key), key) == lease
@@ -43,7 +42,6 @@ def test_a_lease_of_another_database_is_refused() -> None:
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_any_other_text_is_refused(text: str) -> None:
     """It comes off the wire, so no text may bring the server out of step."""
     with pytest.raises(BadLeaseError):

@@ -4,7 +4,7 @@ from contextlib import suppress
 from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schema import marks
@@ -23,7 +23,6 @@ def _true_marks(draw: st.DrawFn) -> list[Mark]:
 
 
 @given(_true_marks())
-@settings(deadline=None)
 def test_true_marks_survive_the_wire(true: list[Mark]) -> None:
     """The merged log is ordered by them."""
     assert marks.decode(marks.encode(true)) == true
@@ -31,7 +30,6 @@ def test_true_marks_survive_the_wire(true: list[Mark]) -> None:
 
 
 @given(_true_marks(), st.data())
-@settings(deadline=None)
 def test_marks_behind_a_place_are_those_of_the_bytes_there(
     true: list[Mark], data: st.DataObject
 ) -> None:
@@ -48,7 +46,6 @@ def test_marks_behind_a_place_are_those_of_the_bytes_there(
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """They come off the wire: anything but BadMarksError would be a 500."""
     with suppress(BadMarksError):

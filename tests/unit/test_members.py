@@ -36,7 +36,7 @@ def _compressed(data: bytes, level: int) -> bytes:
 @given(_data(), st.integers(-1, 9))
 @example(b"", 6)
 @example(b"\0" * members._STEP, 9)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_a_member_is_counted_exactly(data: bytes, level: int) -> None:
     """The totals of a log are made of these counts; zlib itself is the judge."""
     member = _compressed(data, level)
@@ -47,7 +47,7 @@ def test_a_member_is_counted_exactly(data: bytes, level: int) -> None:
 
 
 @given(_data(), st.data())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_cut_member_is_refused(data: bytes, choice: st.DataObject) -> None:
     """A cut connection must not become a cut log that says it is whole."""
     member = members.deflate(data)
@@ -59,7 +59,6 @@ def test_a_cut_member_is_refused(data: bytes, choice: st.DataObject) -> None:
 @given(st.binary(min_size=1, max_size=50))
 @example(b"\0")
 @example(_MEMBER)
-@settings(deadline=None)
 def test_nothing_may_follow_a_member(more: bytes) -> None:
     """Concatenated members would make `logs.gz` differ from what was counted."""
     with pytest.raises(BadGzipError, match="follows"):
@@ -67,7 +66,6 @@ def test_nothing_may_follow_a_member(more: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(deadline=None)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """Whatever a client sends, it is a 400 and never a 500."""
     with pytest.raises(BadGzipError):
@@ -84,7 +82,7 @@ def test_a_wrong_trailer_is_refused(back: int) -> None:
 
 
 @given(_data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_limit_is_exact(data: bytes) -> None:
     """One byte too many is refused, however the steps fall."""
     data += b"."

@@ -135,7 +135,7 @@ _states = st.sampled_from(["ended", "runs"])
 
 @given(_pieces, _states)
 @example([_Piece(0, b"no end", cut=False), _Piece(1, b"x\n", cut=False)], "ended")
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_lines_of_both_streams_come_in_the_order_of_their_times(
     pieces: list[_Piece], state: str
 ) -> None:
@@ -147,14 +147,14 @@ def test_lines_of_both_streams_come_in_the_order_of_their_times(
 
 
 @given(_pieces, st.integers(0, 12))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_the_tail_is_the_end_of_the_whole(pieces: list[_Piece], count: int) -> None:
     """It reads only the last chunks, which must not be seen."""
     assert _read(pieces, tail=count) == _last_lines(_read(pieces), count)
 
 
 @given(_pieces, st.sampled_from([None, 3]))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_every_line_has_its_time(pieces: list[_Piece], tail: int | None) -> None:
     """One stamp a line, of the moment when the line was whole."""
     stamped = _read(pieces, "iso", tail).splitlines()
@@ -166,7 +166,7 @@ def test_every_line_has_its_time(pieces: list[_Piece], tail: int | None) -> None
 
 
 @given(_pieces)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_long_lines_leave_in_pieces_and_stay_whole(pieces: list[_Piece]) -> None:
     """A line of a gigabyte must not be collected; nothing may come between its pieces."""
     with patch.object(merging, "LONG_LINE_BYTES", 6):
