@@ -163,12 +163,18 @@ async def test_logs_of_expired_days_are_dropped_by_a_server(
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Make looks at what is held slow, and give one attempt each; how many each one found."""
+def looks(monkeypatch: pytest.MonkeyPatch, database_url: str) -> list[int]:
+    """Make looks at what is held slow, and give one attempt each; how many each one found.
+
+    Only in this test's database: the server that tests share looks as well.
+    """
+    ours = database_url.rsplit("/", 1)[1].split("?", maxsplit=1)[0]
     found: list[int] = []
     look = result_store.held_by_dead
 
     async def slow(connection: Connection) -> list[Ended]:
+        if await connection.fetchval("SELECT current_database()") != ours:
+            return await look(connection)
         await asyncio.sleep(0.5)
         lost = await look(connection)
         found.append(len(lost))
