@@ -30,7 +30,7 @@ _UPKEEP_S = 600.0
 _LATE_S = 1.0
 _DUE_S = (0.02, 1.0)
 _LOOK_SHARE = 20  # one part in so many of the time, of all workers, may go to looks at what is held
-_LOOK_LATEST_S = 30.0
+_LOOK_LATEST_S = 30.0  # what an agent left that closed its session waits for such a look
 _log = logging.getLogger(__name__)
 
 
